@@ -1,0 +1,77 @@
+"""The disk image VMs start from, imported by the hypervisor (Harvester) from a URL."""
+
+from typing import Any
+
+import pulumi
+from pydantic import Field
+
+from modules.manifest import Manifest
+from modules.spec import DNS_LABEL, SHA512, Model
+
+IMPORT_TIMEOUT = 1800  # seconds; a 10 GB image at 50 Mbit/s
+# Long enough that two versions never meet, short enough for a label value (63) behind a readable name.
+_DIGEST_LENGTH = 12
+
+
+class VmImageSpec(Model):
+    name: str = Field(pattern=DNS_LABEL, max_length=50, description="what the site file calls the image")
+    namespace: str = Field(pattern=DNS_LABEL, description="where the image object lives")
+    url: str = Field(pattern=r"^https?://[^\s/]+/\S+$", description="reached from the hypervisor")
+    checksum: str = Field(
+        pattern=SHA512, description="SHA-512 of the file, 128 hexadecimal digits, lower case"
+    )
+    retries: int = Field(3, ge=0, le=10, description="failed imports before the hypervisor gives up")
+
+    @property
+    def object_name(self) -> str:
+        """Name and digest: URL and checksum of an image cannot change, so another content is another object."""
+        return f"{self.name}-{self.checksum[:_DIGEST_LENGTH]}"
+
+    @property
+    def id(self) -> str:
+        """How a volume refers to the image: `namespace/object name`."""
+        return f"{self.namespace}/{self.object_name}"
+
+
+def render(spec: VmImageSpec) -> list[dict[str, Any]]:
+    """The VirtualMachineImage, awaited until its content is there and its checksum has been found right.
+
+    Source: Harvester's image API, harvesterhci.io/v1beta1.
+    """
+    return [
+        {
+            "apiVersion": "harvesterhci.io/v1beta1",
+            "kind": "VirtualMachineImage",
+            "metadata": {
+                "name": spec.object_name,
+                "namespace": spec.namespace,
+                "annotations": {
+                    "pulumi.com/waitFor": "condition=Imported",
+                    "pulumi.com/timeoutSeconds": str(IMPORT_TIMEOUT),
+                },
+            },
+            "spec": {
+                "displayName": spec.object_name,
+                "sourceType": "download",
+                "url": spec.url,
+                "checksum": spec.checksum,
+                "retry": spec.retries,
+            },
+        }
+    ]
+
+
+class VmImage(pulumi.ComponentResource):
+    """An imported image.
+
+    image_id:      `namespace/object`, what `VirtualMachineSpec.image` takes; known in a preview.
+    storage_class: the class that makes volumes from this image; the hypervisor invents its name.
+    """
+
+    def __init__(self, spec: VmImageSpec, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("sitewright:modules:VmImage", spec.name, None, opts)
+        [manifest] = render(spec)
+        image = Manifest(manifest, name=spec.name, opts=pulumi.ResourceOptions(parent=self))
+        self.image_id = spec.id
+        self.storage_class = image.status.apply(lambda status: status["storageClassName"])
+        self.register_outputs({"image_id": self.image_id, "storage_class": self.storage_class})

@@ -1,0 +1,73 @@
+"""From what went wrong in a play to the message an operator reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sitewright.errors import SitewrightError
+from sitewright.site.hostlist import fold
+
+_SHOWN = 5
+"""Different failures in one message; the log has all."""
+
+
+@dataclass(frozen=True)
+class HostFailure:
+    """The task that ended the play for one host."""
+
+    host: str
+    task: str
+    message: str
+    detail: str = ""
+    unreachable: bool = False
+
+
+class RunFailed(SitewrightError):
+    """A playbook that did not end well.
+
+    status: failed, unreachable (no host failed otherwise), timed out, cancelled; log: path of the run's artifacts.
+    """
+
+    def __init__(self, message: str, hint: str, status: str, log: str, run: str) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.log = log
+        self.run = run
+
+
+def describe(playbook: str, failures: Iterable[HostFailure], output: list[str]) -> str:
+    """The message of a failed run.
+
+    failures: one for each host; hosts that failed alike are named together.
+    output:   the last lines Ansible printed, used where no host failed (a syntax error, an inventory that breaks).
+    """
+    alike: dict[tuple[str, str, bool], list[HostFailure]] = {}
+    for failure in failures:
+        alike.setdefault((failure.task, failure.message, failure.unreachable), []).append(failure)
+    if not alike:
+        return f"{playbook}: Ansible stopped:\n{_indent(_error_lines(output))}"
+    parts = [_paragraph(playbook, group) for group in list(alike.values())[:_SHOWN]]
+    if len(alike) > _SHOWN:
+        parts.append(f"and {len(alike) - _SHOWN} more failures")
+    return "\n".join(parts)
+
+
+def _paragraph(playbook: str, group: list[HostFailure]) -> str:
+    first = group[0]
+    hosts = fold([failure.host for failure in group])
+    if first.unreachable:
+        return f'{playbook}: {hosts} unreachable in task "{first.task}": {first.message}'
+    text = f'{playbook}: task "{first.task}" failed on {hosts}: {first.message}'
+    shown = [line for line in first.detail.splitlines() if line.strip() not in first.message]
+    return text + ("\n" + _indent(shown) if shown else "")
+
+
+def _error_lines(output: list[str]) -> list[str]:
+    """Ansible's error, from the line that starts with [ERROR] or ERROR! on, or else the last lines."""
+    starts = [index for index, line in enumerate(output) if line.startswith(("[ERROR]", "ERROR!"))]
+    return [line for line in output[starts[0] if starts else -12 :] if line.strip()][:20]
+
+
+def _indent(lines: Iterable[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,115 @@
+"""Things that may be there only once: names, xnames, numbers, MAC addresses, ports."""
+
+from collections.abc import Iterable, Iterator
+
+from sitewright.site.checks.finding import Finding
+from sitewright.site.model import Site
+from sitewright.site.plan import names
+from sitewright.site.problems import Loc, dotted
+from sitewright.site.xname import Xname
+
+
+def check(site: Site) -> Iterator[Finding]:
+    yield from _names(site)
+    yield from _hosts(site)
+    yield from _ports(site)
+    yield from _nids(site)
+    yield from _macs(site)
+
+
+def _names(site: Site) -> Iterator[Finding]:
+    lists: dict[tuple[str, ...], Iterable[str]] = {
+        ("networks",): [network.name for network in site.networks],
+        ("hypervisor", "images"): [image.name for image in site.hypervisor.images] if site.hypervisor else [],
+        ("clusters",): [cluster.name for cluster in site.clusters],
+        ("boot_images",): [image.name for image in site.boot_images],
+        ("pools",): [pool.name for pool in site.pools],
+        ("services", "models"): [model.name for model in site.services.models],
+        ("lab", "publish"): [published.name for published in site.lab.publish] if site.lab else [],
+    }
+    for where, found in lists.items():
+        yield from _once((name, (*where, index, "name"), name) for index, name in enumerate(found))
+
+
+def _hosts(site: Site) -> Iterator[Finding]:
+    """VM names and xnames over all groups and pools; the spelling of the file may differ, the node is one."""
+    hosts: list[tuple[str, Loc, str]] = []
+    for index, group in enumerate(site.virtual_machines):
+        hosts += [(name, ("virtual_machines", index, "name"), name) for name in names(group.name)]
+    for index, pool in enumerate(site.pools):
+        hosts += [(str(Xname.parse(name)), ("pools", index, "nodes"), name) for name in names(pool.nodes)]
+    yield from _once(hosts)
+
+
+def _ports(site: Site) -> Iterator[Finding]:
+    if site.lab:
+        publish = enumerate(site.lab.publish)
+        yield from _once(
+            (f"port {item.port}", ("lab", "publish", index, "port"), item.name) for index, item in publish
+        )
+    models = [
+        (index, model) for index, model in enumerate(site.services.models) if model.node_port is not None
+    ]
+    for cluster in dict.fromkeys(model.cluster for _, model in models):
+        yield from _once(
+            (f"port {model.node_port}", ("services", "models", index, "node_port"), model.name)
+            for index, model in models
+            if model.cluster == cluster
+        )
+
+
+def _once(things: Iterable[tuple[str, Loc, str]]) -> Iterator[Finding]:
+    """things: what, where, and as whom; one finding for each place that repeats what another one has."""
+    first: dict[str, tuple[Loc, str]] = {}
+    repeated: dict[tuple[Loc, Loc], list[str]] = {}
+    for what, loc, who in things:
+        if what not in first:
+            first[what] = (loc, who)
+            continue
+        known_loc, known_as = first[what]
+        spelling = f" (as {who!r} and {known_as!r})" if who != known_as else ""
+        repeated.setdefault((loc, known_loc), []).append(f"{what}{spelling}")
+    for (loc, known_loc), whats in repeated.items():
+        where = "is in it twice" if loc == known_loc else f"is also {dotted(known_loc)}"
+        yield Finding(loc, f"{whats[0]} {where}{and_more(whats)}")
+
+
+def _nids(site: Site) -> Iterator[Finding]:
+    places = {pool.name: index for index, pool in enumerate(site.pools)}
+    owner: dict[int, str] = {}
+    clashes: dict[Loc, list[str]] = {}
+    for node in site.nodes:
+        other = owner.setdefault(node.nid, node.xname)
+        if other != node.xname:
+            index = places[node.pool]
+            override = site.pools[index].overrides.get(node.xname)
+            own = override is not None and override.nid is not None
+            loc = ("pools", index, "overrides", node.xname, "nid") if own else ("pools", index, "first_nid")
+            clashes.setdefault(loc, []).append(f"{node.nid} is the NID of {other} and of {node.xname}")
+    for loc, messages in clashes.items():
+        yield Finding(loc, f"{messages[0]}{and_more(messages)}; give the pool a first_nid behind the others")
+
+
+def _macs(site: Site) -> Iterator[Finding]:
+    """One finding per MAC address, naming all who have it."""
+    owners: dict[str, dict[str, Loc]] = {}
+    for name, mac, loc in _mac_owners(site):
+        owners.setdefault(mac, {}).setdefault(name, loc)
+    for mac, having in owners.items():
+        if len(having) > 1:
+            loc = list(having.values())[1]
+            yield Finding(loc, f"{mac} is the MAC address of {', '.join(having)}; each card has its own")
+
+
+def _mac_owners(site: Site) -> Iterator[tuple[str, str, Loc]]:
+    groups = {group.name: index for index, group in enumerate(site.virtual_machines)}
+    pools = {pool.name: index for index, pool in enumerate(site.pools)}
+    for vm in site.vms:
+        yield vm.name, vm.mac, ("virtual_machines", groups[vm.group], "overrides", vm.name, "mac")
+    for node in site.nodes:
+        yield node.xname, node.mac, ("pools", pools[node.pool], "overrides", node.xname, "mac")
+        yield node.bmc, node.bmc_mac, ("bmc", "overrides", node.bmc, "mac")
+
+
+def and_more(things: list[str]) -> str:
+    return f"; and {len(things) - 1} more" if len(things) > 1 else ""

@@ -1,0 +1,83 @@
+"""Names that must be defined somewhere else in the file."""
+
+from collections.abc import Collection, Iterator
+
+from sitewright.site.checks.finding import Finding, Known
+from sitewright.site.model import Site
+from sitewright.site.plan import names, pool_xnames
+from sitewright.site.problems import Loc, did_you_mean
+from sitewright.site.xname import Xname, XnameError, XnameType
+
+
+def check(site: Site, known: Known) -> Iterator[Finding]:
+    yield from _virtual_machines(site, known)
+    yield from _control_planes(site, known)
+    yield from _pools(site, known)
+    yield from _models(site, known)
+    yield from _bmc_overrides(site, known)
+
+
+def _virtual_machines(site: Site, known: Known) -> Iterator[Finding]:
+    for index, group in enumerate(site.virtual_machines):
+        loc: Loc = ("virtual_machines", index)
+        yield from _defined(known["images"], "image", group.image, (*loc, "image"))
+        yield from _defined(known["networks"], "network", group.network, (*loc, "network"))
+        for name in group.overrides:
+            yield from _defined(names(group.name), "VM of this group", name, (*loc, "overrides", name))
+
+
+def _control_planes(site: Site, known: Known) -> Iterator[Finding]:
+    for index, cluster in enumerate(site.clusters):
+        for name in names(cluster.control_plane):
+            yield from _defined(known["vms"], "VM", name, ("clusters", index, "control_plane"))
+
+
+def _pools(site: Site, known: Known) -> Iterator[Finding]:
+    for index, pool in enumerate(site.pools):
+        loc: Loc = ("pools", index)
+        yield from _defined(known["clusters"], "cluster", pool.cluster, (*loc, "cluster"))
+        yield from _defined(known["networks"], "network", pool.network, (*loc, "network"))
+        yield from _defined(known["boot_images"], "boot image", pool.boot_image, (*loc, "boot_image"))
+        if pool.bmc_network is not None:
+            yield from _defined(known["networks"], "network", pool.bmc_network, (*loc, "bmc_network"))
+        members = [str(xname) for xname in pool_xnames(pool)]
+        for name in pool.overrides:
+            yield from _xname(name, XnameType.NODE, members, "node of this pool", (*loc, "overrides", name))
+
+
+def _models(site: Site, known: Known) -> Iterator[Finding]:
+    pools = {pool.name: pool for pool in site.pools}
+    for index, model in enumerate(site.services.models):
+        loc: Loc = ("services", "models", index)
+        yield from _defined(known["clusters"], "cluster", model.cluster, (*loc, "cluster"))
+        yield from _defined(known["pools"], "pool", model.pool, (*loc, "pool"))
+        pool = pools.get(model.pool)
+        if pool is not None and model.cluster in known["clusters"] and pool.cluster != model.cluster:
+            message = f"pool {pool.name!r} belongs to cluster {pool.cluster!r}, the model asks for {model.cluster!r}"
+            yield Finding((*loc, "pool"), message)
+
+
+def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:
+    if site.bmc is None or "pools" in known.dropped:
+        return
+    members = [str(xname.bmc) for pool in site.pools for xname in pool_xnames(pool)]
+    for name in site.bmc.overrides:
+        yield from _xname(name, XnameType.NODE_BMC, members, "BMC of this site", ("bmc", "overrides", name))
+
+
+def _xname(name: str, kind: XnameType, members: list[str], what: str, loc: Loc) -> Iterator[Finding]:
+    """A key that names a component: spelled as sitewright writes it, and one of the site."""
+    try:
+        xname = str(Xname.parse(name, kind))
+    except XnameError as error:
+        yield Finding(loc, error.message)
+        return
+    if xname != name:
+        yield Finding(loc, f"write it {xname!r}")
+    else:
+        yield from _defined(members, what, name, loc)
+
+
+def _defined(defined: Collection[str], what: str, name: str, loc: Loc) -> Iterator[Finding]:
+    if name not in defined:
+        yield Finding(loc, f"no {what} named {name!r}{did_you_mean(name, defined)}")

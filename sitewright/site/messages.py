@@ -1,0 +1,106 @@
+"""Refusals of pydantic as sentences: what was found, what would be right."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from sitewright.site.model import Site
+from sitewright.site.problems import did_you_mean
+
+
+def explain(fault: Any) -> str:
+    """One fault of `ValidationError.errors()` as an operator reads it."""
+    kind, context, found = fault["type"], fault.get("ctx", {}), fault["input"]
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        description = _description(tuple(fault["loc"]))
+        return "REQUIRED, and not there" + (f": {description}" if description else "")
+    if kind == "extra_forbidden":
+        return _unknown_key(tuple(fault["loc"]))
+    if kind == "literal_error":
+        wanted = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
+        return f"found {_shown(found)}, one of {', '.join(wanted)} is wanted{_near(found, wanted)}"
+    if kind in _WANTED:
+        return _wrong_type(kind, found)
+    if kind in _LIMITS:
+        return f"{_shown(found)} is not allowed; it must be {_LIMITS[kind].format(**context)}"
+    return f"{fault['msg']}, found {_shown(found)}"
+
+
+_WANTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+}
+_LIMITS = {
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "too_short": "at least {min_length} long",
+    "string_too_short": "at least {min_length} characters long",
+    "string_pattern_mismatch": "of the form {pattern}",
+}
+
+
+def _wrong_type(kind: str, found: Any) -> str:
+    wanted = _WANTED[kind]
+    advice = ""
+    if kind == "string_type" and isinstance(found, int | float):
+        advice = "; put it in quotes"
+    elif wanted == "a whole number" and isinstance(found, str) and found.strip().isdigit():
+        advice = "; write it without quotes"
+    elif found is None:
+        advice = "; the key has no value"
+    return f"{wanted} is wanted, found {_shown(found)}{advice}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"the text {str(value)!r}"
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else str(value)
+
+
+def _near(found: Any, wanted: list[str]) -> str:
+    hint = did_you_mean(found, wanted)
+    return hint if hint.startswith(" (") else ""
+
+
+def _unknown_key(loc: tuple[str | int, ...]) -> str:
+    model = _model_at(loc[:-1])
+    known = list(model.model_fields) if model else []
+    return f"unknown key{did_you_mean(loc[-1], known)}"
+
+
+def _description(loc: tuple[str | int, ...]) -> str:
+    model = _model_at(loc[:-1])
+    field = model.model_fields.get(str(loc[-1])) if model else None
+    return (field.description or "") if field else ""
+
+
+def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model that describes the mapping at loc."""
+    model: type[BaseModel] | None = Site
+    for part in loc:
+        if model is not None and isinstance(part, str) and part in model.model_fields:
+            model = _inner_model(model.model_fields[part].annotation)
+    return model
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The model in `Model`, `Model | None`, `list[Model]` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [_inner_model(argument) for argument in get_args(annotation)]
+    return next((model for model in found if model is not None), None)

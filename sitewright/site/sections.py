@@ -1,0 +1,280 @@
+"""The sections of a site file, in the order of `environments/lab.yaml`, which says what each key is for.
+
+Sections check what one value can be told by itself. What takes two of them (references, duplicates, capacity)
+is in `checks/`; what is derived (addresses, nodes) is in `plan.py`.
+"""
+
+import ipaddress
+import re
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from sitewright.site.fields import (
+    BootUrl,
+    Cidr,
+    Directory,
+    DnsLabel,
+    EndpointUrl,
+    Hostlist,
+    HostPort,
+    IpAddress,
+    KernelArgument,
+    LabelKey,
+    LabelValue,
+    Mac,
+    Model,
+    NodeHostlist,
+    Quantity,
+    Sha512,
+    SitePath,
+    Taint,
+    Url,
+    VmHostlist,
+)
+
+GIB = 2**30
+
+
+def _first_address(data: dict[str, Any]) -> str:
+    network = ipaddress.ip_network(data["cidr"])
+    return str(network[min(1, network.num_addresses - 1)])
+
+
+class Network(Model):
+    name: DnsLabel
+    cidr: Cidr
+    """range of the network; must not overlap another network, pod or service range"""
+    gateway: IpAddress = Field(default_factory=_first_address)
+    """address of the router; default: the first address"""
+    vlan: int | None = Field(default=None, ge=1, le=4094)
+    """VLAN of the network, 1-4094; default: untagged"""
+    vm_offset: int = Field(default=10, ge=2)
+    """the first VM has the network's address plus this"""
+    node_offset: int = Field(default=256, ge=2)
+    """a node has the network's address plus this plus its NID minus 1"""
+    bmc_offset: int | None = Field(default=None, ge=2)
+    """only where BMCs are: a BMC has the network's address plus this plus the lowest NID of its nodes minus 1"""
+
+
+class HypervisorImage(Model):
+    name: DnsLabel
+    url: Url
+    """where the hypervisor downloads the image"""
+    checksum: Sha512 | None = None
+    """sha512 of the image"""
+    checksum_file: SitePath | None = None
+    """file in the format of sha512sum that names the image"""
+
+    @model_validator(mode="after")
+    def _one_checksum(self) -> "HypervisorImage":
+        if (self.checksum is None) == (self.checksum_file is None):
+            found = "both are given" if self.checksum else "an image without a digest could change unseen"
+            raise ValueError(f"one of checksum and checksum_file is REQUIRED; {found}")
+        return self
+
+
+class Hypervisor(Model):
+    kubeconfig: SitePath
+    """kubeconfig of the Harvester cluster"""
+    namespace: DnsLabel
+    """namespace of the VMs; default: the environment's name"""
+    cluster_network: DnsLabel = "mgmt"
+    """Harvester ClusterNetwork that carries the VLANs"""
+    images: list[HypervisorImage] = Field(default_factory=list)
+
+
+class HostOverride(Model):
+    address: IpAddress | None = None
+    """instead of the address of the plan"""
+    mac: Mac | None = None
+    """instead of the MAC address of the plan"""
+
+
+class NodeOverride(HostOverride):
+    nid: int | None = Field(default=None, ge=1)
+    """instead of the number of the plan"""
+
+
+class VirtualMachineGroup(Model):
+    name: VmHostlist
+    """a hostlist: svc-cp[1-3] makes three"""
+    image: str
+    """one of hypervisor.images"""
+    network: str
+    """one of networks"""
+    cpus: int = Field(default=2, ge=1)
+    """virtual CPUs of one VM"""
+    memory: Quantity = Field(default=4 * GIB, ge=GIB // 2)
+    """memory of one VM"""
+    disk: Quantity = Field(default=20 * GIB, ge=4 * GIB)
+    """disk of one VM"""
+    overrides: dict[str, HostOverride] = Field(default_factory=dict)
+    """name of a VM → what is not as planned: address, mac"""
+
+
+class Ssh(Model):
+    private_key: SitePath
+    """key of the operator; <path>.pub is put on VMs and nodes"""
+    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]*$")
+    """who to log in as"""
+    proxy_command: str | None = None
+    """ProxyCommand of ssh, with %h and %p; default: none (direct)"""
+
+    @model_validator(mode="after")
+    def _proxy_names_its_target(self) -> "Ssh":
+        if self.proxy_command is not None and not {"%h", "%p"} <= set(re.findall(r"%.", self.proxy_command)):
+            raise ValueError("proxy_command must hold %h and %p, where ssh puts host and port")
+        return self
+
+
+class Registry(Model):
+    endpoint: EndpointUrl
+    """registry of container images, as nodes reach it"""
+
+
+class ImageServer(Model):
+    url: BootUrl
+    """where boot images are fetched, as nodes reach it"""
+    publish_dir: SitePath
+    """directory that is served at that URL"""
+
+
+class Provisioner(Model):
+    smd: Url
+    """OpenCHAMI SMD"""
+    bss: Url
+    """OpenCHAMI BSS"""
+    cloud_init: BootUrl
+    """OpenCHAMI cloud-init server, as nodes reach it"""
+    token_file: SitePath | None = None
+    """file that holds a JWT; default: none (no authentication)"""
+
+
+class Bmc(Model):
+    username: str = Field(default="root", min_length=1)
+    """Redfish user"""
+    password_file: SitePath
+    """file that holds the password, mode 0600"""
+    ca_file: SitePath | None = None
+    """CA that signed the BMCs' certificates; default: the system's"""
+    port: int = Field(default=443, ge=1, le=65535)
+    """HTTPS port of Redfish"""
+    overrides: dict[str, HostOverride] = Field(default_factory=dict)
+    """xname of a BMC → what is not as planned: address, mac"""
+
+
+class SharedFilesystem(Model):
+    path: str = Field(default="/shared", pattern=r"^/[^\s]*$")
+    """where nodes see it"""
+    publish_dir: SitePath = Field(default_factory=lambda data: data["path"], validate_default=True)
+    """where this machine sees it; default: the same path"""
+
+
+class BootImage(Model):
+    name: DnsLabel
+    """recipe is images/boot/<name>/recipe.yaml"""
+
+
+class Pool(Model):
+    name: DnsLabel
+    nodes: NodeHostlist
+    """a hostlist of xnames"""
+    cluster: str
+    """one of clusters"""
+    network: str
+    """one of networks"""
+    bmc_network: str | None = None
+    """network of the BMCs; default: the pool's network if it has a bmc_offset, else the only one that has"""
+    boot_image: str
+    """one of boot_images"""
+    first_nid: int | None = Field(default=None, ge=1)
+    """number of the first node; default: continues after the pool before"""
+    cpus: int = Field(ge=1)
+    """cores of one node"""
+    memory: Quantity = Field(ge=2 * GIB)
+    """memory of one node; the root file system lives in it"""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of one node"""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """Kubernetes labels of the nodes"""
+    taints: list[Taint] = Field(default_factory=list)
+    """Kubernetes taints of the nodes, key=value:Effect"""
+    kernel_arguments: list[KernelArgument] = Field(default_factory=list)
+    """added to the boot image's own, character for character"""
+    overrides: dict[str, NodeOverride] = Field(default_factory=dict)
+    """xname of a node → what is not as planned: address, mac, nid"""
+
+
+class ServedModel(Model):
+    name: DnsLabel
+    """DNS name of the service and name of the served model"""
+    cluster: str
+    """one of clusters"""
+    pool: str
+    """one of pools"""
+    model: Directory
+    """directory below <shared>/models"""
+    environment: DnsLabel
+    """images/environments/<name>"""
+    image: DnsLabel
+    """images/containers/<name>"""
+    replicas: int = Field(default=2, ge=1)
+    gpus: int = Field(default=1, ge=0)
+    """GPUs per replica"""
+    memory: Quantity = Field(ge=GIB // 4)
+    """memory limit per replica"""
+    cpus: int = Field(ge=1)
+    """CPUs per replica"""
+    node_port: int | None = Field(default=None, ge=30000, le=32767)
+    """port on every node; default: none (cluster only)"""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """context length in tokens; default: the model's own"""
+
+
+class Services(Model):
+    models: list[ServedModel] = Field(default_factory=list)
+
+
+class Published(Model):
+    name: DnsLabel
+    to: list[HostPort] = Field(min_length=1)
+    """address:port in the lab; several share the load"""
+    port: int = Field(ge=1, le=65535)
+    """port on 127.0.0.1"""
+
+
+class Lab(Model):
+    state_dir: SitePath = Field(default="/var/lib/sitewright/lab", validate_default=True)
+    """where the stand-ins keep everything"""
+    publish: list[Published] = Field(default_factory=list)
+
+
+class ClusterSection(Model):
+    name: DnsLabel
+    distribution: Literal["rke2", "kubeadm"] = "rke2"
+    version: str
+    """Kubernetes version; kubeadm: 1.37.2, rke2: 1.37.2+rke2r1"""
+    control_plane: Hostlist
+    """hostlist of virtual_machines, 1 or 3"""
+    virtual_address: IpAddress | None = None
+    """address in front of 3 control planes; default: the address of the only one"""
+    pod_cidr: Cidr = "10.42.0.0/16"
+    """addresses of pods; in-cluster only"""
+    service_cidr: Cidr = "10.43.0.0/16"
+    """addresses of services; in-cluster only"""
+
+    @model_validator(mode="after")
+    def _version_fits(self) -> "ClusterSection":
+        pattern, example = _VERSIONS[self.distribution]
+        if not re.fullmatch(pattern, self.version):
+            raise ValueError(
+                f"version {self.version!r} is not a version of {self.distribution}; write it like {example}"
+            )
+        return self
+
+
+_VERSIONS = {
+    "kubeadm": (r"[0-9]+\.[0-9]+\.[0-9]+", "1.37.2"),
+    "rke2": (r"[0-9]+\.[0-9]+\.[0-9]+\+rke2r[0-9]+", "1.37.2+rke2r1"),
+}
