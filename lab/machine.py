@@ -139,6 +139,15 @@ def init_pid(name: str) -> int | None:
     return None
 
 
+def started_at(pid: int) -> float | None:
+    """When a process was started, in seconds since the host booted; None when it is gone."""
+    try:
+        after_the_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(after_the_name[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def enter(name: str, *command: str) -> list[str]:
     """The command line that runs `command` inside the machine, for looking around and for tests."""
     if (pid := init_pid(name)) is None:

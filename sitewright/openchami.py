@@ -112,9 +112,7 @@ class OpenChami:
             }
             for n in nodes
         ]
-        missing = [
-            c for c in wanted if c["ID"] not in known or known[str(c["ID"])].get("NID") != c["NID"]
-        ]
+        missing = [c for c in wanted if c["ID"] not in known or known[str(c["ID"])].get("NID") != c["NID"]]
         if missing:
             self._call("smd", "POST", "/hsm/v2/State/Components", {"Components": missing, "Force": False})
         return bool(missing)
@@ -161,9 +159,7 @@ class OpenChami:
         }
         known = self._call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
         entries = (known.json() or []) if known.status_code == 200 else []
-        current = {
-            host: {k: e.get(k) for k in wanted} for e in entries for host in e.get("hosts") or []
-        }
+        current = {host: {k: e.get(k) for k in wanted} for e in entries for host in e.get("hosts") or []}
         if all(current.get(host) == wanted for host in hosts):
             return False
         self._call("bss", "PUT", "/boot/v1/bootparameters", {"hosts": hosts, **wanted})
@@ -177,7 +173,8 @@ class OpenChami:
             answer = self._http.request(method, url, json=body)
         except httpx.HTTPError as error:
             raise SitewrightError(
-                f"{service}: {method} {url}: no answer ({error})", "Check that the service runs and try again."
+                f"{service}: {method} {url}: no answer ({error})",
+                "Check that the service runs and try again.",
             ) from error
         if not (answer.is_success or answer.status_code in accept):
             raise SitewrightError(f"{service}: {method} {url}: {answer.status_code} {answer.text[:300]}")

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sitewright.errors import SitewrightError
-from tools import compile, found
+from tools import compile
+from tools.found import Found, Refused, find
 from tools.launchers import LAUNCHERS, write_launcher
 from tools.paths import bin_digest, module_store, tools_root
 from tools.pins import MODULES, Module, Program
@@ -33,8 +34,8 @@ class Plan:
     """What a build would do. `to_build`: modules and their missing programs, in order."""
 
     directory: Path
-    found: dict[str, found.Found] = field(default_factory=dict)
-    refused: list[found.Refused] = field(default_factory=list)
+    found: dict[str, Found] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
     to_build: list[tuple[Module, list[Program]]] = field(default_factory=list)
 
     @property
@@ -55,7 +56,7 @@ class Builder:
         directory = self.root / bin_digest(self.environ, self.modules) / "bin"
         if directory.is_dir():
             return Plan(directory)
-        programs, refused = found.find(self.environ, self.modules)
+        programs, refused = find(self.environ, self.modules)
         to_build = []
         for module in self.modules:
             store = module_store(self.root, module)

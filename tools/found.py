@@ -115,8 +115,9 @@ def _version_of_plugin(path: Path) -> str:
     installed = re.search(r"resource-\w+-v(\d+\.\d+\.\d+)$", str(path.parent))
     if installed:
         return installed.group(1)  # Pulumi's own plugin directory names the version
-    import grpc  # slow to import and rarely needed
-    from google.protobuf.empty_pb2 import Empty
+    # Slow to import and rarely needed.
+    import grpc  # type: ignore[import-untyped]
+    from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
     from pulumi.runtime.proto import provider_pb2_grpc
 
     plugin = subprocess.Popen([path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -3,7 +3,7 @@
 # environment. Safe to run again; changes nothing that is already there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv_version=0.9.5
+uv_version=0.13.9
 
 missing=()
 while read -r package _; do
@@ -18,9 +18,11 @@ if ((${#missing[@]})); then
   fi
   echo "setup: installing ${#missing[@]} Debian packages: ${missing[*]}"
   # Services that a package would start have no place outside the lab's namespace.
-  printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
-  chmod 0755 /usr/sbin/policy-rc.d
-  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+    chmod 0755 /usr/sbin/policy-rc.d
+  fi
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi

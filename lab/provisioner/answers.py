@@ -41,7 +41,7 @@ def empty(status: int, media: str | None = None, **headers: str) -> Response:
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON, whatever its content type says. Raises ValueError, worded as Go does for a cut-off body."""
+    """The body as JSON, whatever its content type says. Raises ValueError, worded as Go words it."""
     body = (await request.body()).decode(errors="replace")
     try:
         return json.loads(body)

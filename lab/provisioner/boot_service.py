@@ -178,7 +178,11 @@ def _parameter_routes(app: FastAPI, store: Store, path: str) -> None:
         matching = [c for c in store.all(kind) if _targets(spec) & _targets(c["spec"])]
         if not matching:
             return answer(_problem(404, "No matching boot parameters found"), 404)
-        kept = {field: matching[0]["spec"][field] for field in ("groups", "priority") if field in matching[0]["spec"]}
+        kept = {
+            field: matching[0]["spec"][field]
+            for field in ("groups", "priority")
+            if field in matching[0]["spec"]
+        }
         return shown([_update(store, "bootconfigurations", matching[0], kept | spec)])
 
     @app.delete(path)
@@ -195,7 +199,9 @@ def _parameter_routes(app: FastAPI, store: Store, path: str) -> None:
 
 def _spec(given: Document) -> Document:
     """A BSS body as the spec of a configuration; its NIDs come as text."""
-    spec = {field: given[field] for field in ("hosts", "macs", "kernel", "initrd", "params") if given.get(field)}
+    spec = {
+        field: given[field] for field in ("hosts", "macs", "kernel", "initrd", "params") if given.get(field)
+    }
     if given.get("nids"):
         spec["nids"] = [int(nid) for nid in given["nids"]]
     return spec

@@ -58,7 +58,8 @@ def error_script(message: str) -> str:
     escaped = message.translate(HTML_ESCAPES)
     return (
         f"#!ipxe\n# Error iPXE Boot Script\n# Error: {escaped}\n\n"
-        f"echo Boot script generation failed\necho Error: {escaped}\necho Please contact system administrator\n\n"
+        f"echo Boot script generation failed\necho Error: {escaped}\n"
+        "echo Please contact system administrator\n\n"
         "# Halt system to prevent boot loops\nhalt\n"
     )
 

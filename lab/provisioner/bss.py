@@ -18,7 +18,7 @@ SCRIPT_TYPE = "text/plain; charset=UTF-8"
 
 
 def build(store: Store, own_url: str, cloud_init_url: str) -> FastAPI:
-    """own_url: how nodes reach this BSS, for the scripts' `chain`; cloud_init_url: the seed nodes are given."""
+    """own_url: how nodes reach this BSS, for the scripts' `chain`; cloud_init_url: the seed of nodes."""
     app = new_app("BSS")
     nodes = Nodes(store)
     parameters = BootParameters(store, nodes)
@@ -180,7 +180,9 @@ class BootScripts:
         value = query[selector]
         node = self._node(selector, value)
         alias = f"nid{value}" if selector == "nid" else value
-        boot = self._parameters.find([(node or {}).get("ID", ""), alias, (node or {}).get("Role", ""), "Default"])
+        boot = self._parameters.find(
+            [(node or {}).get("ID", ""), alias, (node or {}).get("Role", ""), "Default"]
+        )
         if query.get("json"):
             return self._json(boot, node, query)
         # A node is booted only if SMD knows its BMC; anything else is "unknown".
@@ -208,7 +210,9 @@ class BootScripts:
         self._store.put(ACCESS, node["ID"], entry)
         return text(script, media=SCRIPT_TYPE)
 
-    def _unknown(self, boot: BootData, node: Document | None, query: dict[str, str], selector: str) -> Response:
+    def _unknown(
+        self, boot: BootData, node: Document | None, query: dict[str, str], selector: str
+    ) -> Response:
         known = node or {}
         arch = query.get("arch", "")
         if not arch:
@@ -220,7 +224,9 @@ class BootScripts:
         discovery = self._parameters.find([f"Unknown-{arch}"])
         if discovery.kernel:
             chain = f"{self._own_url}/boot/v1/bootscript?{selector}={query[selector]}&arch={arch}"
-            return text(boot_script(discovery, self._arguments(discovery, None, {}), chain), media=SCRIPT_TYPE)
+            return text(
+                boot_script(discovery, self._arguments(discovery, None, {}), chain), media=SCRIPT_TYPE
+            )
         if node and boot.kernel:
             return self._script(boot, node, query)
         label = {"mac": "MAC ", "nid": "NID ", "name": ""}[selector]
@@ -231,5 +237,7 @@ class BootScripts:
         if not boot.kernel:
             raise Problem(404, "this host not configured for booting.")
         params = f"kernel {self._arguments(boot, node, query)}"
-        images = {"kernel": {"path": boot.kernel}} | ({"initrd": {"path": boot.initrd}} if boot.initrd else {})
+        images = {"kernel": {"path": boot.kernel}} | (
+            {"initrd": {"path": boot.initrd}} if boot.initrd else {}
+        )
         return answer({"params": params} | images, media=JSON_UTF8)

@@ -67,7 +67,7 @@ class Nodes:
 
 
 class BootParameters:
-    """Boot data by name: an xname, a role, `Default`, or a MAC or `nid<n>` that SMD did not know when stored."""
+    """Boot data by name: an xname, a role, `Default`, or a MAC or `nid<n>` SMD did not know when stored."""
 
     def __init__(self, store: Store, nodes: Nodes) -> None:
         self._store = store
@@ -114,7 +114,7 @@ class BootParameters:
         return self._store.get(PARAMS, name) is not None
 
     def update(self, given: Document) -> None:
-        """Change the fields given of every record selected. Raises KeyError with the first name that has none."""
+        """Change the fields given, of every record selected. Raises KeyError: a name that has no record."""
         names = self.names(given)
         for name in names:
             if not self.exists(name):
@@ -140,7 +140,10 @@ class BootParameters:
         for name in names:
             record = self._store.get(PARAMS, name) if name else None
             if record:
-                images = [self._store.get(KERNEL, record["kernel"]), self._store.get(INITRD, record["initrd"])]
+                images = [
+                    self._store.get(KERNEL, record["kernel"]),
+                    self._store.get(INITRD, record["initrd"]),
+                ]
                 extra = " ".join(image["params"] for image in images if image and image["params"])
                 return BootData(
                     record["params"], record["kernel"], record["initrd"], extra, record["referral-token"]

@@ -34,7 +34,7 @@ def listen(address: Address) -> socket.socket:
         listener.close()
         raise SitewrightError(
             f"the provisioner cannot listen on {host}:{port}: {error.strerror}",
-            f"`ss -ltnp 'sport = :{port}'` in the lab's namespace names who does; `sitewright lab down` cleans up.",
+            f"`ss -ltnp 'sport = :{port}'` in the lab's namespace names who does.",
         ) from error
     return listener
 

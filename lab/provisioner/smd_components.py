@@ -18,10 +18,33 @@ STATES = {"Unknown", "Empty", "Populated", "Off", "On", "Active", "Standby", "Ha
 # Software states: a component reaches them only from a state in which its hardware is known to be there.
 SOFTWARE_STATES = {"Active", "Standby", "Halt", "Ready", "Paused"}
 NOT_THERE = {"Unknown", "Empty", "Populated"}
-FIELDS = ("Flag", "Enabled", "SoftwareStatus", "Role", "SubRole", "NID", "Subtype", "NetType", "Arch", "Class")
+FIELDS = (
+    "Flag",
+    "Enabled",
+    "SoftwareStatus",
+    "Role",
+    "SubRole",
+    "NID",
+    "Subtype",
+    "NetType",
+    "Arch",
+    "Class",
+)
 # Only these change when a component that exists is posted again with Force.
 FORCED = ("State", "Flag", "Subtype", "NetType", "Arch", "Class")
-FILTERS = ("ID", "Type", "State", "Flag", "Enabled", "SoftwareStatus", "Role", "SubRole", "NID", "Arch", "Class")
+FILTERS = (
+    "ID",
+    "Type",
+    "State",
+    "Flag",
+    "Enabled",
+    "SoftwareStatus",
+    "Role",
+    "SubRole",
+    "NID",
+    "Arch",
+    "Class",
+)
 
 
 async def smd_body(request: Request) -> dict[str, Any]:
@@ -38,7 +61,7 @@ def deleted(count: int = 1) -> Response:
 
 
 def matches(document: Document, query: Iterable[tuple[str, str]], fields: Iterable[str]) -> bool:
-    """Whether `document` fits a query: the values of one key are alternatives, `!x` excludes, case is ignored."""
+    """Whether `document` fits a query: values of one key are alternatives, `!x` excludes, case is ignored."""
     names = {field.lower(): field for field in fields}
     wanted: dict[str, list[str]] = {}
     for key, value in query:
@@ -80,13 +103,15 @@ def upsert_component(store: Store, component: Document, force: bool) -> None:
 
 
 def change_component(store: Store, xname: str, changes: Mapping[str, Any]) -> bool:
-    """False if there is no such component. A state that cannot follow the present one is passed over in silence."""
+    """False if there is no such component. A state that cannot follow the present one is passed over."""
     component = store.get(COMPONENT, xname)
     if component is None:
         return False
     if changes.get("State") in SOFTWARE_STATES and component["State"] in NOT_THERE:
         return True
-    store.put(COMPONENT, xname, component | {field: value for field, value in changes.items() if value is not None})
+    store.put(
+        COMPONENT, xname, component | {field: value for field, value in changes.items() if value is not None}
+    )
     return True
 
 

@@ -172,7 +172,10 @@ def routes(store: Store) -> APIRouter:
 
     @router.get("/ComponentEndpoints")
     async def list_endpoints(request: Request) -> Response:
-        query = [("RedfishEndpointID" if k == "redfish_ep" else k, v) for k, v in request.query_params.multi_items()]
+        query = [
+            ("RedfishEndpointID" if k == "redfish_ep" else k, v)
+            for k, v in request.query_params.multi_items()
+        ]
         fields = ("ID", "Type", "RedfishEndpointID", "RedfishType")
         return answer({"ComponentEndpoints": [e for e in store.all(ENDPOINT) if matches(e, query, fields)]})
 
@@ -194,7 +197,7 @@ def _bmc_routes(router: APIRouter, store: Store) -> None:
         uri = f"/hsm/v2/Inventory/RedfishEndpoints/{bmc['ID']}"
         if clean or status == 200:
             return answer([{"URI": uri}], status, location=uri)
-        # Both answers one after the other, as the real service sends them: the endpoint is stored all the same.
+        # Both answers one after the other, as the real service sends them: the endpoint is stored anyway.
         problem = Problem(409, MAC_CONFLICT).body()
         both = "".join(f"{json.dumps(part, separators=(',', ':'))}\n" for part in (problem, [{"URI": uri}]))
         return text(both, 409, "application/problem+json")

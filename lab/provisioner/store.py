@@ -43,7 +43,9 @@ class Store:
         self._db.execute("commit")
 
     def get(self, kind: str, key: str) -> Document | None:
-        row = self._db.execute("select body from documents where kind = ? and key = ?", (kind, key)).fetchone()
+        row = self._db.execute(
+            "select body from documents where kind = ? and key = ?", (kind, key)
+        ).fetchone()
         return json.loads(row[0]) if row else None
 
     def put(self, kind: str, key: str, body: Document) -> None:

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Dynamic inventory of a site: `SITEWRIGHT_ENVIRONMENT=lab ansible-inventory -i playbooks/inventory/site.py --list`.
+"""Dynamic inventory of a site, for Ansible.
+
+Example: SITEWRIGHT_ENVIRONMENT=lab ansible-inventory -i playbooks/inventory/site.py --graph
 
 Hosts:  every VM by its name, every node by its xname, and localhost for what the operator's machine does.
 Groups: virtual_machines, nodes, cluster_<name>, control_plane_<cluster>, pool_<name>.

@@ -47,7 +47,9 @@ def main() -> None:
         if given["state"] == "absent":
             openchami.forget(given["pool"], given["nodes"])
             module.exit_json(changed=True)
-        boot = Boot(given["boot"]["kernel_url"], given["boot"]["initrd_url"], given["boot"]["kernel_arguments"])
+        boot = Boot(
+            given["boot"]["kernel_url"], given["boot"]["initrd_url"], given["boot"]["kernel_arguments"]
+        )
         # The group's configuration first: a node that boots early must find it.
         configured = openchami.configure_group(
             given["pool"], given["cluster"], given["cloud_init_url"], given["cloud_config"]

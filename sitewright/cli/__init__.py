@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Imports a subcommand only when it is called, and turns a SitewrightError into text and an exit status."""
+    """Imports a subcommand when it is called; turns a SitewrightError into text and an exit status."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in COMMANDS if importlib.util.find_spec(f"{__name__}.{name}")]

@@ -1,6 +1,7 @@
 """`sitewright config`: look at a site file before anything is done with it."""
 
 import json
+from collections.abc import Sized
 
 import click
 
@@ -27,10 +28,9 @@ def check(environment: str) -> None:
     site = load_with_origin(environment).site
     for warning in site.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(
-        f"{site.name} is valid: {len(site.vms)} VMs, {len(site.nodes)} nodes in {len(site.pools)} pools,"
-        f" {len(site.clusters)} clusters, {len(site.services.models)} models"
-    )
+    nodes = f"{_count(site.nodes, 'node')} in {_count(site.pools, 'pool')}"
+    others = f"{_count(site.clusters, 'cluster')}, {_count(site.services.models, 'model')}"
+    click.echo(f"{site.name} is valid: {_count(site.vms, 'VM')}, {nodes}, {others}")
     click.echo(f"Next: sitewright config show {environment} --origin, or pulumi preview -s {site.name}")
 
 
@@ -57,3 +57,7 @@ def schema() -> None:
     Example:     sitewright config schema > environments/schema.json
     """
     click.echo(json.dumps(json_schema(), indent=2))
+
+
+def _count(things: Sized, what: str) -> str:
+    return f"{len(things):,} {what}{'' if len(things) == 1 else 's'}"

@@ -23,7 +23,8 @@ KEEP = 50
 
 @dataclass
 class RunRecord:
-    """Content of `run.json`. status: running, ok, failed, timed out, cancelled; `interrupted` is only ever read."""
+    """Content of `run.json`. status: running, ok, failed, timed out, cancelled; `interrupted` is only ever
+    read."""
 
     run: str
     name: str
@@ -45,7 +46,8 @@ class Artifacts:
     """The directory of one run while it is written."""
 
     def __init__(self, repository: Path, record: RunRecord, redact: Redactor, hold_log: bool = False) -> None:
-        """hold_log: keep the log in memory until the end, for a run whose results are secrets nobody knows before."""
+        """hold_log: keep the log in memory until the end, for a run whose results are secrets nobody knows
+        before."""
         self.record = record
         self._redact = redact
         self._held: list[str] | None = [] if hold_log else None
@@ -115,7 +117,9 @@ def prune(directory: Path, keep: int) -> None:
         shutil.rmtree(directory / run, ignore_errors=True)
 
 
-def new_record(name: str, action: str, playbook: str, environment: str | None, limit: str | None, digest: str) -> RunRecord:
+def new_record(
+    name: str, action: str, playbook: str, environment: str | None, limit: str | None, digest: str
+) -> RunRecord:
     """A record of a run that starts now, in this process."""
     now = datetime.now(UTC)
     tail = "" if action == "run" else f"-{action}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class HostFailure:
 class RunFailed(SitewrightError):
     """A playbook that did not end well.
 
-    status: failed, unreachable (no host failed otherwise), timed out, cancelled; log: path of the run's artifacts.
+    status: failed, unreachable (no host failed otherwise), timed out, cancelled; log: path of the run's
+    artifacts.
     """
 
     def __init__(self, message: str, hint: str, status: str, log: str, run: str) -> None:
@@ -40,7 +42,8 @@ def describe(playbook: str, failures: Iterable[HostFailure], output: list[str]) 
     """The message of a failed run.
 
     failures: one for each host; hosts that failed alike are named together.
-    output:   the last lines Ansible printed, used where no host failed (a syntax error, an inventory that breaks).
+    output:   the last lines Ansible printed, used where no host failed (a syntax error, an inventory that
+    breaks).
     """
     alike: dict[tuple[str, str, bool], list[HostFailure]] = {}
     for failure in failures:
@@ -64,9 +67,11 @@ def _paragraph(playbook: str, group: list[HostFailure]) -> str:
 
 
 def _error_lines(output: list[str]) -> list[str]:
-    """Ansible's error, from the line that starts with [ERROR] or ERROR! on, or else the last lines."""
-    starts = [index for index, line in enumerate(output) if line.startswith(("[ERROR]", "ERROR!"))]
-    return [line for line in output[starts[0] if starts else -12 :] if line.strip()][:20]
+    """Ansible's error, from the line that announces it on, or else the last lines; never a traceback."""
+    lines = [line for line in output if line.strip()]
+    starts = [index for index, line in enumerate(lines) if line.startswith(("[ERROR]", "ERROR:", "ERROR!"))]
+    error = lines[starts[0] :] if starts else lines[-12:]
+    return list(itertools.takewhile(lambda line: not line.startswith("Traceback"), error))[:20]
 
 
 def _indent(lines: Iterable[str]) -> str:

@@ -37,7 +37,8 @@ class Play:
         return any(stats["changed"] for stats in self.hosts.values())
 
     def failures(self) -> list[HostFailure]:
-        """One for each host that was lost. Its first failure is the cause of later ones, unless a rescue took care of it."""
+        """One for each host that was lost. Its first failure is the cause of later ones, unless a rescue took
+        care of it."""
         lost = []
         for host, failures in self._failures.items():
             stats = self.hosts.get(host, {})
@@ -69,7 +70,11 @@ class Play:
         self.warnings += [text for text in event["warnings"] if text not in self.warnings]
         if event["status"] in ("failed", "unreachable"):
             failure = HostFailure(
-                event["host"], event["task"], event["message"], event["detail"], event["status"] == "unreachable"
+                event["host"],
+                event["task"],
+                event["message"],
+                event["detail"],
+                event["status"] == "unreachable",
             )
             self._failures.setdefault(event["host"], []).append(failure)
 

@@ -1,7 +1,7 @@
 """The private directory of one run: in memory only, for its owner only, gone afterwards.
 
-It holds what Ansible must read from a file (the extra variables), the socket its events come through, ssh control
-sockets and temporary files. Nothing in it ever reaches a disk.
+It holds what Ansible must read from a file (the extra variables), the socket its events come through, ssh
+control sockets and temporary files. Nothing in it ever reaches a disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 def create() -> Path:
     """A new directory, mode 0700, on a file system that lives in memory.
 
-    Its name starts with the owner's pid and start time, so that `sweep` can tell what a killed process left behind.
+    Its name starts with the owner's pid and start time, so that `sweep` can tell what a killed process left
+    behind.
     Raises: SitewrightError where no such file system can be written.
     """
     types = _mount_types()

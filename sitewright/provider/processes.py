@@ -1,9 +1,9 @@
 """Finding and ending the processes of one run.
 
-Ansible's workers leave the process group (ansible-core 2.19 calls setsid in each), ssh masters leave their parent,
-and a task may start anything: so a run is known by three marks, of which a process loses at most two. It descends from the run's
-worker (a sub-reaper, so orphans stay below it), it carries the run's mark in its environment, or it names the run's
-private directory in its command line.
+Ansible's workers leave the process group (ansible-core 2.19 calls setsid in each), ssh masters leave their
+parent, and a task may start anything: so a run is known by three marks, of which a process loses at most two.
+It descends from the run's worker (a sub-reaper, so orphans stay below it), it carries the run's mark in its
+environment, or it names the run's private directory in its command line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def marked(mark: str) -> set[int]:
     return found
 
 
-def kill_run(mark: str, root: int | None = None, spare: frozenset[int] = frozenset(), patience: float = 5.0) -> set[int]:
+def kill_run(
+    mark: str, root: int | None = None, spare: frozenset[int] = frozenset(), patience: float = 5.0
+) -> set[int]:
     """SIGKILL every process of a run until none is left.
 
     root:    the run's worker, whose descendants belong to the run; it is killed itself unless spared.
@@ -65,7 +67,8 @@ def kill_run(mark: str, root: int | None = None, spare: frozenset[int] = frozens
 
 
 def end_ssh_masters(mark: str) -> None:
-    """End the ssh connections that a finished run keeps open for later tasks; they name its control sockets."""
+    """End the ssh connections that a finished run keeps open for later tasks; they name its control
+    sockets."""
     for pid in _pids():
         if pid != os.getpid() and f"{mark}/".encode() in _read(pid, "cmdline"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -78,7 +81,8 @@ def is_alive(pid: int) -> bool:
 
 
 def started_at(pid: int) -> str:
-    """When a process started, in clock ticks since boot: with the pid it names a process for ever. Empty if gone."""
+    """When a process started, in clock ticks since boot: with the pid it names a process for ever. Empty if
+    gone."""
     fields = _stat(pid)
     return fields[19] if len(fields) > 19 else ""
 
@@ -105,4 +109,4 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _pids() -> list[int]:
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
 _EVERY = 0.2
@@ -45,12 +45,14 @@ class EngineLog:
     async def warning(self, urn: str, message: str) -> None:
         await self._send(urn, message, engine_pb2.WARNING, ephemeral=False)
 
-    async def _send(self, urn: str, message: str, severity: engine_pb2.LogSeverity.ValueType, ephemeral: bool) -> None:
+    async def _send(
+        self, urn: str, message: str, severity: engine_pb2.LogSeverity.ValueType, ephemeral: bool
+    ) -> None:
         if self._stub is None:  # made inside of the running event loop
             self._stub = engine_pb2_grpc.EngineStub(grpc.aio.insecure_channel(self._address))
         request = engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral)
         try:
-            await self._stub.Log(request, timeout=5)  # type: ignore[misc]
+            await self._stub.Log(request, timeout=5)
         except grpc.aio.AioRpcError:
             return
 

@@ -15,8 +15,8 @@ _SHORTEST = 4
 """Shorter texts are not hidden: `1` or `on` would blacken every log and is no secret worth the name."""
 
 _SHORTEST_LINE = 20
-"""Lines of a secret of several lines (keys, kubeconfigs) are hidden one by one from this length on; shorter ones,
-such as `apiVersion: v1`, are no secrets."""
+"""Lines of a secret of several lines (keys, kubeconfigs) are hidden one by one from this length on; shorter
+ones, such as `apiVersion: v1`, are no secrets."""
 
 
 class Redactor:

@@ -26,12 +26,16 @@ _LINE_LIMIT = 64 * 1024 * 1024
 _OUTPUT_KEPT = 200
 """Lines of Ansible's output kept in memory, for the message of a run that fails before its first task."""
 
+_PATIENCE = 10
+"""Seconds a worker gets to stop its play before it is killed itself."""
+
 INVENTORY = Path("playbooks/inventory/site.py")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. action: run, verify or undo; secrets: every text to hide; timeout: seconds, None for no limit."""
+    """What to run. action: run, verify or undo; secrets: every text to hide; timeout: seconds, None for no
+    limit."""
 
     name: str
     urn: str
@@ -48,7 +52,8 @@ class Job:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a play left behind. results: its `set_stats`; with `per_host: true` they are below the key `per_host`."""
+    """What a play left behind. results: its `set_stats`; with `per_host: true` they are below the key
+    `per_host`."""
 
     results: dict[str, Any]
     changed: bool
@@ -56,7 +61,8 @@ class RunResult:
 
 
 class Run:
-    """`await Run(…).execute()`; `stop()` from anywhere in the event loop ends it, and `execute` then raises."""
+    """`await Run(…).execute()`; `stop()` from anywhere in the event loop ends it, and `execute` then
+    raises."""
 
     def __init__(self, job: Job, repository: Path, log: Log) -> None:
         self.job = job
@@ -69,6 +75,7 @@ class Run:
         self._stopped_as = ""
         self._private: Path | None = None
         self._worker: asyncio.subprocess.Process | None = None
+        self._killer: asyncio.Task[None] | None = None
 
     def stop(self, reason: str) -> None:
         """End the play and everything it started. reason: cancelled, or timed out."""
@@ -76,6 +83,12 @@ class Run:
         if self._worker is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._worker.terminate()
+            self._killer = self._killer or asyncio.create_task(self._kill_if_stuck())
+
+    async def _kill_if_stuck(self) -> None:
+        await asyncio.sleep(_PATIENCE)
+        assert self._worker is not None
+        await asyncio.to_thread(processes.kill_run, str(self._directory), self._worker.pid)
 
     async def execute(self) -> RunResult:
         """Run the playbook to its end. Raises: RunFailed; SitewrightError where it cannot even start."""
@@ -116,6 +129,7 @@ class Run:
         directory, job = self._directory, self.job
         for name in ("tmp", "ssh", "home", "inventory"):
             (directory / name).mkdir(mode=0o700)
+        (directory / "ansible.cfg").touch()  # empty: no other ansible.cfg is looked for
         common = {
             "sitewright_environment": job.environment,
             "sitewright_repository": str(self._repository),
@@ -161,12 +175,13 @@ class Run:
             self.stop(self._stopped_as)
 
     async def _read_output(self, artifacts: Artifacts) -> None:
-        """Everything the worker says, until it closes its output. What is not its protocol is kept as text."""
+        """Everything the worker says, until it closes its output. What is not its protocol is kept as
+        text."""
         assert self._worker is not None and self._worker.stdout is not None
         async for line in self._worker.stdout:
             try:
                 message = json.loads(line)
-                text = message["text"] if "text" in message else None
+                text = message.get("text")
                 self._rc = message.get("rc", self._rc)
             except (ValueError, TypeError, AttributeError):
                 text = line.decode(errors="replace").rstrip()
@@ -193,9 +208,8 @@ class Run:
         server = await asyncio.start_unix_server(read, path, limit=_LINE_LIMIT)
         try:
             yield
-            await asyncio.sleep(0)
-            if readers:
-                await asyncio.wait(readers, timeout=10)
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.gather(*readers)
         finally:
             server.close()
 
@@ -238,14 +252,16 @@ class Run:
         if play.plays and play.plays == len(play.plays_without_hosts):
             limit = f" and limit {self.job.limit!r}" if self.job.limit else ""
             raise fail(
-                f"{playbook}: no host of environment {self.job.environment!r}{limit} matches any of its plays "
-                f"({', '.join(play.plays_without_hosts)}), so nothing was done",
+                f"{playbook}: nothing was done: no host of environment {self.job.environment!r}{limit} "
+                f"matches any of its plays: {', '.join(play.plays_without_hosts)}",
                 "failed",
             )
 
     async def _end(self) -> None:
         """Leave no process and no private file."""
         directory = self._directory
+        if self._killer is not None:
+            self._killer.cancel()
         if self._worker is not None and self._worker.returncode is None:
             pid = self._worker.pid
             await asyncio.to_thread(processes.kill_run, str(directory), pid)
@@ -261,7 +277,8 @@ class Run:
 
 
 def _tools() -> str:
-    """Directory of the pinned programs; empty where they are not built, which only matters to a play that needs one."""
+    """Directory of the pinned programs; empty where they are not built, which only matters to a play that
+    needs one."""
     from sitewright.errors import SitewrightError
     from tools.locate import bin_dir
 

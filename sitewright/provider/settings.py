@@ -1,12 +1,11 @@
 """How Ansible is set up for a run: everything by environment variables, nothing by an ansible.cfg.
 
-The environment is made from nothing, so that no secret of the operator's shell (a passphrase, a cloud token) reaches
-a play or the processes it starts.
+The environment is made from nothing, so that no secret of the operator's shell (a passphrase, a cloud token)
+reaches a play or the processes it starts.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,14 +40,18 @@ def ansible_playbook() -> Path:
     return program
 
 
-def environment(repository: Path, private: Path, site: str | None, operator: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    repository: Path, private: Path, site: str | None, operator: Mapping[str, str]
+) -> dict[str, str]:
     """The whole environment of a run's processes.
 
     private:  the run's private directory; site: name of the environment whose inventory is used.
     operator: the environment we were started in, of which only what is harmless is kept.
     """
     playbooks = repository / "playbooks"
-    kept = {name: value for name, value in operator.items() if name in _KEPT or name.upper() in _KEPT_IN_ANY_CASE}
+    kept = {
+        name: value for name, value in operator.items() if name in _KEPT or name.upper() in _KEPT_IN_ANY_CASE
+    }
     search = [str(ansible_playbook().parent), *kept.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").split(":")]
     return {
         **kept,
@@ -70,7 +73,7 @@ def environment(repository: Path, private: Path, site: str | None, operator: Map
 
 def _ansible(playbooks: Path, private: Path) -> dict[str, str]:
     return {
-        "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_CONFIG": str(private / "ansible.cfg"),
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
         "ANSIBLE_ROLES_PATH": str(playbooks / "roles"),
@@ -89,8 +92,9 @@ def _ansible(playbooks: Path, private: Path) -> dict[str, str]:
 
 
 def _ssh(repository: Path, private: Path, site: str | None) -> dict[str, str]:
-    """Host keys: those in environments/<site>.known_hosts count where that file exists. Without it the first key
-    seen in a run is taken and must stay the same during the run, because machines that a site makes anew have new keys."""
+    """Host keys: those in environments/<site>.known_hosts count where that file exists. Without it the first
+    key seen in a run is taken and must stay the same during the run, because machines that a site makes anew
+    have new keys."""
     pinned = repository / "environments" / f"{site}.known_hosts"
     known, check = (pinned, "yes") if pinned.is_file() else (private / "known_hosts", "accept-new")
     return {

@@ -79,7 +79,8 @@ def to_property(value: Any, secret: bool = False) -> PropertyValue:
 
 
 def secret_texts(value: PropertyValue) -> Iterator[str]:
-    """Every text below a secret, to be hidden wherever it appears. Numbers and booleans are written as text."""
+    """Every text below a secret, to be hidden wherever it appears. Numbers and booleans are written as
+    text."""
     if value.is_secret:
         yield from _texts(plain(value))
     else:

@@ -13,8 +13,8 @@ _TEMPLATE_MARKS = ("{{", "{%", "{#")
 def write(path: Path, variables: dict[str, Any]) -> None:
     """Write the variables as YAML, readable for the owner only.
 
-    Values are data: a text with `{{` in it (a password may) is marked `!unsafe`, so that Ansible does not take
-    it for a template.
+    Values are data: a text with `{{` in it (a password may) is marked `!unsafe`, so that Ansible does not
+    take it for a template.
     """
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -33,14 +33,17 @@ def _flow(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    r"""A JSON string that YAML reads alike: \u escapes only below U+FFFF, which is where YAML and JSON agree."""
+    r"""A JSON string that YAML reads alike: \u escapes only below U+FFFF, which is where YAML and JSON
+    agree."""
     escaped = json.dumps(value, ensure_ascii=False)
-    return "".join(character if _printable(character) else f"\\U{ord(character):08x}" for character in escaped)
+    return "".join(
+        character if _printable(character) else f"\\U{ord(character):08x}" for character in escaped
+    )
 
 
 def _printable(character: str) -> bool:
     """YAML 1.1's printable characters, without the line breaks that it would fold (NEL, LS, PS)."""
     code = ord(character)
-    return 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xD7FF and code not in (0x2028, 0x2029) or (
-        0xE000 <= code <= 0xFFFD and code != 0xFEFF or 0x10000 <= code <= 0x10FFFF
-    )
+    low = ((0x20, 0x7E), (0xA0, 0x2027), (0x202A, 0xD7FF))
+    high = ((0xE000, 0xFEFE), (0xFF00, 0xFFFD), (0x10000, 0x10FFFF))
+    return any(first <= code <= last for first, last in low + high)

@@ -1,10 +1,12 @@
 """Runs one playbook with ansible-runner, in a process of its own: `python -m sitewright.provider.worker`.
 
-A process of its own for three reasons. Ansible is forked here and not in the provider, which has gRPC threads.
-Everything a play starts stays below this process (it is a sub-reaper), so that stopping it stops all. And when the
-provider is killed, the kernel tells this process, which then stops the play and removes the private directory.
+A process of its own for three reasons. Ansible is forked here and not in the provider, which has gRPC
+threads. Everything a play starts stays below this process (it is a sub-reaper), so that stopping it stops
+all. And when the provider is killed, the kernel tells this process, which then stops the play and removes the
+private directory.
 
-Standard input: one JSON object, the job. Standard output: JSON lines, `{"text": …}` as Ansible prints, then `{"rc": …}`.
+Standard input: one JSON object, the job. Standard output: JSON lines, `{"text": …}` as Ansible prints, then
+`{"rc": …}`.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def _run(job: dict[str, Any], out: TextIO) -> Any:
         inventory=job["inventory"],
         limit=job["limit"],
         settings={"suppress_output_file": True},
-        omit_event_data=True,  # results stay out of its event files; ours travel through the callback's socket
+        omit_event_data=True,  # results stay out of its event files; they travel through our callback
         suppress_env_files=True,
         quiet=True,
         event_handler=forward,

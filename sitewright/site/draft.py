@@ -1,7 +1,7 @@
 """What of a site file can be validated, when some of it is faulty.
 
-Faulty values are reported and taken out until the rest is a site, so that the checks that look at several values
-at once also run on a file with a typing error in it: an operator hears of everything in one run.
+Faulty values are reported and taken out until the rest is a site, so that the checks that look at several
+values at once also run on a file with a typing error in it: an operator hears of everything in one run.
 """
 
 import copy
@@ -22,12 +22,18 @@ _PLACEHOLDERS: dict[str, Any] = {
     "networks": [{"name": "unnamed", "cidr": "192.0.2.0/24"}],
     "registry": {"endpoint": "http://registry.invalid"},
 }
+# A default that is computed from a value with a fault of its own.
+_FOLLOW_UP = "default_factory_not_called"
 
 
 @dataclass
 class Draft:
-    """data: the file's data, less what was taken out; site: its model; faults: what was found, in loc and words.
-    dropped: the sections of which list items were taken out."""
+    """A site file as far as it is valid.
+
+    data:    what the file says, less what was taken out; site is its model.
+    faults:  where and what was found.
+    dropped: the sections of which list items were taken out.
+    """
 
     data: Any
     site: Site | None = None
@@ -45,18 +51,19 @@ class Draft:
         return tuple(original)
 
     def take_out(self, locs: Iterable[Loc]) -> None:
-        """Removes the values at locs; where one is missing, what it is missing from; at the root, puts a placeholder."""
+        """Removes what is at locs; of what is missing, the thing around it; the root gets a placeholder."""
         targets = {self._written(loc) for loc in locs}
         # Backwards, so that the indices of items that are still to go stay true.
         for target in sorted(targets, key=_order, reverse=True):
             if len(target) == 1 and target[0] not in self.data:
-                self.data[target[0]] = copy.deepcopy(_PLACEHOLDERS[str(target[0])])
+                section = str(target[0])
+                self.data[section] = copy.deepcopy(_PLACEHOLDERS[section])
                 self.dropped.add(str(target[0]))
             elif not any(target[:end] in targets for end in range(1, len(target))):
                 self._remove(target)
 
     def _written(self, loc: Loc) -> Loc:
-        """The loc, or the nearest thing around it that is in the data; a missing top-level key stays itself."""
+        """The loc, or the nearest thing around it that is there; a missing top-level key stays itself."""
         data = self.data
         for end, part in enumerate(loc):
             if not _holds(data, part):
@@ -93,7 +100,7 @@ def draft(tree: Tree) -> Draft:
             result.site = Site.model_validate(result.data)
             return result
         except ValidationError as error:
-            faults = error.errors(include_url=False)
+            faults = [fault for fault in error.errors(include_url=False) if fault["type"] != _FOLLOW_UP]
         if not result.faults:
             result.faults = [(_loc(fault["loc"]), explain(fault)) for fault in faults]
         result.take_out(_loc(fault["loc"]) for fault in faults)

@@ -15,10 +15,12 @@ def read(path: Path, problems: list[Problem], opened: tuple[Path, ...] = ()) -> 
     tree = parse(path, problems)
     if tree is None:
         return None
-    bases, position = _bases(tree, problems)
+    bases, position = _bases(tree)
     effective: Tree | None = None
-    broken = False
-    for name in bases:
+    broken = bases is None
+    if bases is None:
+        problems.append(Problem(position, ("extends",), "a file name or a list of file names is wanted"))
+    for name in bases or ():
         base = (path.parent / name).resolve()
         if reason := _unusable(base, (*opened, path)):
             problems.append(Problem(position, ("extends",), reason))
@@ -33,8 +35,8 @@ def read(path: Path, problems: list[Problem], opened: tuple[Path, ...] = ()) -> 
     return tree if effective is None else merge(effective, tree)
 
 
-def _bases(tree: Tree, problems: list[Problem]) -> tuple[list[str], Position]:
-    """The names under `extends`, which is taken out of the tree."""
+def _bases(tree: Tree) -> tuple[list[str] | None, Position]:
+    """The names under `extends`, which is taken out of the tree; None where they are no names."""
     entry = tree.content.pop("extends", None)
     if entry is None:
         return [], tree.position
@@ -42,8 +44,7 @@ def _bases(tree: Tree, problems: list[Problem]) -> tuple[list[str], Position]:
     names = entry.plain()
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        problems.append(Problem(position, ("extends",), "a file name or a list of file names is wanted"))
-        return [], position
+        return None, position
     return names, position
 
 

@@ -1,4 +1,4 @@
-"""The kinds of values a site file holds: each is checked, brought into one notation, and refused in a sentence."""
+"""The kinds of values a site file holds: checked, brought into one notation, refused in a sentence."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from sitewright.site.source import Text
 
 
 class Model(BaseModel):
-    """What a site or a module may be told: unknown keys are refused, nothing is converted silently."""
+    """What a site file may say: unknown keys are refused, nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
@@ -40,6 +40,35 @@ def relative_directory(text: str) -> str:
     if not text or text.startswith("/") or ".." in text.split("/"):
         raise ValueError(f"{text!r} must be a path below the directory: no leading '/', no '..'")
     return text.rstrip("/")
+
+
+def absolute_path(text: str) -> str:
+    """A path of another machine: as it is written, absolute."""
+    if not re.fullmatch(r"/\S*", text):
+        raise ValueError(f"{text!r} is not an absolute path; it starts with '/' and has no blanks")
+    return text.rstrip("/") or "/"
+
+
+def user_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", text):
+        raise ValueError(f"{text!r} is not the name of a user: a-z, 0-9, '_' and '-', not a digit first")
+    return str(text)
+
+
+def proxy_command(text: str) -> str:
+    """A ProxyCommand of ssh; ssh gives it to a shell, which is why it is kept as it is."""
+    missing = [mark for mark in ("%h", "%p") if mark not in text]
+    if missing:
+        raise ValueError(f"without {' and '.join(missing)}; ssh puts the host at %h and the port at %p")
+    if "\n" in text:
+        raise ValueError("a command of several lines; one line is wanted")
+    return str(text)
+
+
+def not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty")
+    return str(text)
 
 
 def beside_its_file(value: Any) -> Path:
@@ -74,6 +103,10 @@ VmHostlist = Annotated[str, AfterValidator(vm_hostlist), _like("svc-cp[1-3]")]
 NodeHostlist = Annotated[str, AfterValidator(node_hostlist), _like("x1000c[0-7]s[0-7]b[0-1]n0")]
 KernelArgument = Annotated[str, AfterValidator(kernel_argument)]
 Sha512 = Annotated[str, AfterValidator(sha512)]
+AbsolutePath = Annotated[str, AfterValidator(absolute_path)]
+UserName = Annotated[str, AfterValidator(user_name)]
+ProxyCommand = Annotated[str, AfterValidator(proxy_command)]
+NotEmpty = Annotated[str, AfterValidator(not_empty)]
 Directory = Annotated[str, AfterValidator(relative_directory)]
 
 Quantity = Annotated[

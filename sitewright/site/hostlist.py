@@ -2,8 +2,9 @@
 
 The grammar is the one Slurm and ClusterShell share: names separated by commas, ranges in brackets, several
 brackets in a name give the product, `[0-9/3]` steps, leading zeros pad (`[08-11]` is 08 09 10 11).
-Written here because ClusterShell reads `@`, `!`, `&`, `^` and `*` as operators on groups of the machine it runs on;
-a test compares the two on what both accept.
+
+ClusterShell itself is not used: it reads `@`, `!`, `&`, `^` and `*` as operators on the groups of the machine
+it runs on, and takes more than a second to fold 1,500 scattered EX nodes. A test compares the two.
 """
 
 import re
@@ -135,7 +136,7 @@ Box = tuple[frozenset[str], ...]
 
 
 def _boxes(boxes: list[Box]) -> list[Box]:
-    """Few products that together cover the same numbers: along each axis, boxes alike on all others are joined."""
+    """Few products that cover the same numbers: along each axis, boxes alike on all others are joined."""
     boxes = sorted(boxes, key=lambda box: [sorted(_number_key(number) for number in axis) for axis in box])
     for axis in reversed(range(len(boxes[0]))):
         joined: dict[Box, set[str]] = {}
@@ -154,7 +155,7 @@ def _write(texts: tuple[str, ...], box: Box) -> str:
 
 
 def _write_ranges(numbers: frozenset[str]) -> str:
-    """`{'1', '2', '08', '09', '10'}` → `1-2,08-10`: a run goes on while the padding of its first number holds."""
+    """`{'1', '2', '08', '09', '10'}` → `1-2,08-10`: a run goes on while its first number's padding holds."""
     left = dict.fromkeys(sorted(numbers, key=_run_key))
     runs = []
     for first in list(left):

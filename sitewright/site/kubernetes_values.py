@@ -1,4 +1,4 @@
-"""Values as Kubernetes wants them: names, sizes, labels, taints. Each function checks one and returns it tidied."""
+"""Values as Kubernetes wants them: names, sizes, labels, taints. Each function checks one, and tidies it."""
 
 import re
 from typing import Any

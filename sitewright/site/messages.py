@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from sitewright.site.kubernetes_values import as_quantity
 from sitewright.site.model import Site
 from sitewright.site.problems import did_you_mean
 
@@ -23,8 +24,11 @@ def explain(fault: Any) -> str:
         return f"found {_shown(found)}, one of {', '.join(wanted)} is wanted{_near(found, wanted)}"
     if kind in _WANTED:
         return _wrong_type(kind, found)
+    if kind == "too_short":
+        return "the list is empty; at least one entry is wanted"
     if kind in _LIMITS:
-        return f"{_shown(found)} is not allowed; it must be {_LIMITS[kind].format(**context)}"
+        limit = next(value for key, value in context.items() if key in ("ge", "le"))
+        return _outside(found, _LIMITS[kind], limit)
     return f"{fault['msg']}, found {_shown(found)}"
 
 
@@ -39,13 +43,15 @@ _WANTED = {
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
-_LIMITS = {
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "too_short": "at least {min_length} long",
-    "string_too_short": "at least {min_length} characters long",
-    "string_pattern_mismatch": "of the form {pattern}",
-}
+_LIMITS = {"greater_than_equal": "at least", "less_than_equal": "at most"}
+
+
+def _outside(found: Any, bound: str, limit: int) -> str:
+    """A number beyond a limit; limits of sizes are large, and a size without a unit is a common slip."""
+    if limit < 2**20:
+        return f"{found} is not allowed; it must be {bound} {limit}"
+    unit = " bytes" if str(found).isdigit() else ""
+    return f"{found}{unit} is not allowed; it must be {bound} {as_quantity(limit)}"
 
 
 def _wrong_type(kind: str, found: Any) -> str:

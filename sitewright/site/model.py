@@ -44,7 +44,7 @@ class Cluster(ClusterSection):
 
     @property
     def dns_address(self) -> str:
-        """The address of the cluster's DNS service: the tenth of service_cidr, as kubeadm and RKE2 choose it."""
+        """The address of its DNS service: the tenth of service_cidr, as kubeadm and RKE2 choose it."""
         return plan.address_after(self.service_cidr, 10)
 
 
@@ -131,7 +131,7 @@ class Site(Model):
         return [by_name[name] for name in plan.names(cluster.control_plane)]
 
     def operator_endpoint(self, host: str, port: int) -> tuple[str, int]:
-        """Where the operator's machine reaches host:port of the site: in a lab the published port, else unchanged."""
+        """host:port as the operator's machine reaches it: in a lab the published port, else unchanged."""
         for published in self.lab.publish if self.lab else ():
             if f"{host}:{port}" in published.to:
                 return LOOPBACK, published.port

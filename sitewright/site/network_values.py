@@ -24,16 +24,14 @@ def mac_address(text: str) -> str:
 
 def cidr(text: str) -> str:
     """An IPv4 or IPv6 range; bits behind the prefix must be zero."""
-    address, slash, length = text.partition("/")
-    if not slash or not length:
+    address, slash, length = text.strip().partition("/")
+    if not slash:
         raise ValueError(f"{text!r} has no prefix length; a range is like 10.1.0.0/24")
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{text!r} is not a range of addresses ({error}); write it like 10.1.0.0/24"
-        ) from None
-    if str(network.network_address) != str(ipaddress.ip_address(address)):
+    width = ipaddress.ip_address(ip_address(address)).max_prefixlen
+    if not length.isdecimal() or int(length) > width:
+        raise ValueError(f"{text!r}: {length!r} is not a prefix length, 0 to {width}")
+    network = ipaddress.ip_network(f"{address}/{length}", strict=False)
+    if network.network_address != ipaddress.ip_address(address):
         raise ValueError(f"{text!r} has bits set behind its prefix; did you mean {network}?")
     return str(network)
 

@@ -1,4 +1,4 @@
-"""The address plan: every VM and node of a site, with the addresses, MAC addresses and numbers that follow from it.
+"""The address plan: every VM and node of a site, with its addresses, MAC addresses and numbers.
 
 Deterministic: the same site file gives the same plan on every machine, and what a new pool adds comes behind
 what is there. Nothing here refuses: what does not fit (a network too small, a missing network) is left out or
@@ -147,7 +147,7 @@ def pool_xnames(pool: Pool) -> list[Xname]:
 
 
 def network_of_bmcs(networks: Iterable[Network], pool: Pool) -> Network | None:
-    """Where the BMCs of a pool are: `bmc_network`, else the pool's network, else the only network that has BMCs."""
+    """Where a pool's BMCs are: `bmc_network`, else the pool's network, else the only one with BMCs."""
     networks = list(networks)
     if pool.bmc_network is not None:
         return find(networks, pool.bmc_network)
@@ -193,8 +193,8 @@ def geographic_mac(environment: str, bmc: Xname) -> str:
     """
     numbers = dict(bmc.parts)
     if bmc.cabinet in range(1000, 3000) or bmc.cabinet >= 5000:
-        slot, controller = 0x30 + numbers["s"], numbers["b"] << 4
-        return f"02:{bmc.cabinet >> 8:02x}:{bmc.cabinet & 0xFF:02x}:{numbers['c']:02x}:{slot:02x}:{controller:02x}"
+        place = (bmc.cabinet >> 8, bmc.cabinet & 0xFF, numbers["c"], 0x30 + numbers["s"], numbers["b"] << 4)
+        return ":".join(["02", *(f"{byte:02x}" for byte in place)])
     return derived_mac(environment, str(bmc))
 
 

@@ -8,9 +8,10 @@ import ipaddress
 import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sitewright.site.fields import (
+    AbsolutePath,
     BootUrl,
     Cidr,
     Directory,
@@ -25,11 +26,14 @@ from sitewright.site.fields import (
     Mac,
     Model,
     NodeHostlist,
+    NotEmpty,
+    ProxyCommand,
     Quantity,
     Sha512,
     SitePath,
     Taint,
     Url,
+    UserName,
     VmHostlist,
 )
 
@@ -54,7 +58,7 @@ class Network(Model):
     node_offset: int = Field(default=256, ge=2)
     """a node has the network's address plus this plus its NID minus 1"""
     bmc_offset: int | None = Field(default=None, ge=2)
-    """only where BMCs are: a BMC has the network's address plus this plus the lowest NID of its nodes minus 1"""
+    """only where BMCs are: a BMC has the network's address plus this plus its lowest NID minus 1"""
 
 
 class HypervisorImage(Model):
@@ -116,16 +120,10 @@ class VirtualMachineGroup(Model):
 class Ssh(Model):
     private_key: SitePath
     """key of the operator; <path>.pub is put on VMs and nodes"""
-    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]*$")
+    user: UserName = "root"
     """who to log in as"""
-    proxy_command: str | None = None
+    proxy_command: ProxyCommand | None = None
     """ProxyCommand of ssh, with %h and %p; default: none (direct)"""
-
-    @model_validator(mode="after")
-    def _proxy_names_its_target(self) -> "Ssh":
-        if self.proxy_command is not None and not {"%h", "%p"} <= set(re.findall(r"%.", self.proxy_command)):
-            raise ValueError("proxy_command must hold %h and %p, where ssh puts host and port")
-        return self
 
 
 class Registry(Model):
@@ -152,7 +150,7 @@ class Provisioner(Model):
 
 
 class Bmc(Model):
-    username: str = Field(default="root", min_length=1)
+    username: NotEmpty = "root"
     """Redfish user"""
     password_file: SitePath
     """file that holds the password, mode 0600"""
@@ -165,7 +163,7 @@ class Bmc(Model):
 
 
 class SharedFilesystem(Model):
-    path: str = Field(default="/shared", pattern=r"^/[^\s]*$")
+    path: AbsolutePath = "/shared"
     """where nodes see it"""
     publish_dir: SitePath = Field(default_factory=lambda data: data["path"], validate_default=True)
     """where this machine sees it; default: the same path"""
@@ -264,14 +262,16 @@ class ClusterSection(Model):
     service_cidr: Cidr = "10.43.0.0/16"
     """addresses of services; in-cluster only"""
 
-    @model_validator(mode="after")
-    def _version_fits(self) -> "ClusterSection":
-        pattern, example = _VERSIONS[self.distribution]
-        if not re.fullmatch(pattern, self.version):
-            raise ValueError(
-                f"version {self.version!r} is not a version of {self.distribution}; write it like {example}"
-            )
-        return self
+    @field_validator("version")
+    @classmethod
+    def _version_fits(cls, version: str, info: ValidationInfo) -> str:
+        distribution = info.data.get("distribution")
+        if distribution not in _VERSIONS:  # reported by itself
+            return version
+        pattern, example = _VERSIONS[distribution]
+        if not re.fullmatch(pattern, version):
+            raise ValueError(f"{version!r} is not a version of {distribution}; write it like {example}")
+        return version
 
 
 _VERSIONS = {

@@ -101,7 +101,8 @@ def _syntax_problem(path: Path, text: str, error: Any) -> Problem:
         return Problem(
             position, (), "a tab character; YAML is indented with spaces, replace the tab by spaces"
         )
-    context = f" ({error.context})" if error.context else ""
+    started = f" that starts in line {error.context_mark.line + 1}" if error.context_mark else ""
+    context = f" ({error.context}{started})" if error.context else ""
     return Problem(position, (), f"not YAML: {error.problem}{context}")
 
 

@@ -66,7 +66,7 @@ _RANGES = {
     "e": ("CEC", 0, 1),
     "m": ("PDU controller", 0, 3),
 }
-# A standard rack (x3000-x4999) has one chassis, c0, whose slots are rack units, and up to 4 nodes' BMCs per unit.
+# A standard rack (x3000-x4999) has one chassis, c0, whose slots are rack units with BMCs b0 or b1-b4.
 _RACK_RANGES = {
     "c": ("chassis", 0, 0),
     "s": ("rack unit", 1, 64),
@@ -88,7 +88,7 @@ class Xname:
 
     @classmethod
     def parse(cls, text: str, expect: XnameType | None = None) -> "Xname":
-        """The xname a text means; blanks around it, upper case and leading zeros are taken away as hms-xname does.
+        """The xname a text means, without the blanks, upper case and leading zeros hms-xname takes away.
 
         expect: the kind of component that is wanted.
         Raises: XnameError, naming the part that is wrong.
@@ -116,13 +116,13 @@ class Xname:
 
     @property
     def parent(self) -> "Xname | None":
-        """What it is built into: node → its BMC, BMC → blade, blade → chassis, chassis → cabinet; None of a cabinet."""
+        """What it is built into: node → BMC → blade → chassis → cabinet → None."""
         parts = self.parts[:-1]
         return Xname(_TYPES["".join(letter for letter, _ in parts)], parts) if parts else None
 
     @property
     def bmc(self) -> "Xname":
-        """The BMC that switches it: of a node or a part of one its NodeBMC, of a router module its RouterBMC."""
+        """The NodeBMC that switches a node, or what is in a node."""
         return self.ancestor(XnameType.NODE_BMC)
 
     @property

@@ -42,7 +42,9 @@ class Provisioner:
             "boot-service": boot_service.build(self.store),
         }
         listeners = {name: listen(("127.0.0.1", 0)) for name in apps}
-        self.urls = {name: f"http://127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()}
+        self.urls = {
+            name: f"http://127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()
+        }
         self.servers = Servers({listeners[name]: app for name, app in apps.items()})
         self.thread = threading.Thread(target=self.servers.run)
 
@@ -61,7 +63,9 @@ class Provisioner:
 
     def send(self, client: httpx.Client, request: dict[str, Any]) -> dict[str, Any]:
         """The answer in the form of the records."""
-        body = request["raw"] if "raw" in request else json.dumps(request["body"]) if "body" in request else None
+        body = (
+            request["raw"] if "raw" in request else json.dumps(request["body"]) if "body" in request else None
+        )
         headers = {"content-type": "application/json"} if body is not None else {}
         answer = client.request(
             request["method"],
@@ -70,7 +74,9 @@ class Provisioner:
             headers=headers | {name.lower(): value for name, value in request.get("headers", {}).items()},
         )
         text = without_volatile(answer.text)
-        kept = {name: without_volatile(answer.headers[name]) for name in KEPT_HEADERS if name in answer.headers}
+        kept = {
+            name: without_volatile(answer.headers[name]) for name in KEPT_HEADERS if name in answer.headers
+        }
         try:
             return {"status": answer.status_code, "headers": kept, "body": json.loads(text)}
         except ValueError:

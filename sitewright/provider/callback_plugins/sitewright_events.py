@@ -1,8 +1,8 @@
 """Ansible callback that tells the provider what a play does, one JSON object per line through a socket.
 
-Loaded by ansible-playbook, not by the provider; so it imports nothing of sitewright. Task results are left out
-except for what a person needs of a failure; `set_stats` values go out uncensored, because the provider is their
-destination (the socket lies in the run's private directory).
+Loaded by ansible-playbook, not by the provider; so it imports nothing of sitewright. Task results are left
+out except for what a person needs of a failure; `set_stats` values go out uncensored, because the provider is
+their destination (the socket lies in the run's private directory).
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ def _explain(result: dict[str, Any]) -> dict[str, str]:
 def _first_failed_item(result: dict[str, Any]) -> dict[str, Any] | None:
     items = result.get("results")
     for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict) and (item.get("failed") or item.get("failed_when_result") or item.get("unreachable")):
+        if isinstance(item, dict) and (
+            item.get("failed") or item.get("failed_when_result") or item.get("unreachable")
+        ):
             return item
     return None

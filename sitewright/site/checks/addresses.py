@@ -1,8 +1,10 @@
 """The address plan: everything inside its network, nothing twice."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sitewright.site.checks.duplicates import and_more
 from sitewright.site.checks.finding import Finding
@@ -27,19 +29,16 @@ def check(site: Site) -> Iterator[Finding]:
     """One finding per place in the file and kind of fault; thousands of nodes may share one cause."""
     outside: dict[Loc, list[str]] = {}
     twice: dict[Loc, list[str]] = {}
-    taken: dict[str, Owner] = {}
-    reach = {network.name: _usable(network) for network in site.networks}
+    taken: dict[tuple[str, str], Owner] = {}
     for owner in _owners(site):
-        first = taken.setdefault(owner.address, owner)
+        first = taken.setdefault((owner.network.name, owner.address), owner)
         if first.who != owner.who:
             message = f"{owner.who} and {first.who} would both have {owner.address}; {owner.advice}"
             twice.setdefault(owner.loc, []).append(message)
-        low, high = reach[owner.network.name]
+        low, high = _usable(owner.network.cidr)
         if not owner.address or not low <= int(ipaddress.ip_address(owner.address)) <= high:
-            where = f"{owner.network.cidr} of network {owner.network.name!r}"
-            message = (
-                f"{owner.who} would have {owner.address or 'no address'}, which is not usable in {where}"
-            )
+            has = f"{owner.who} would have {owner.address or 'no address'}"
+            message = f"{has}, which is not usable in {owner.network.cidr} of network {owner.network.name!r}"
             outside.setdefault(owner.loc, []).append(f"{message}; {owner.advice}")
     for faults in (outside, twice):
         for loc, messages in faults.items():
@@ -47,28 +46,33 @@ def check(site: Site) -> Iterator[Finding]:
     yield from _published(site)
 
 
-def _usable(network: Network) -> tuple[int, int]:
+@lru_cache(maxsize=64)
+def _usable(cidr: str) -> tuple[int, int]:
     """First and last address of hosts, as numbers."""
-    cidr = ipaddress.ip_network(network.cidr)
-    return int(cidr.network_address) + 1, int(cidr.broadcast_address) - (1 if cidr.version == 4 else 0)
+    network = ipaddress.ip_network(cidr)
+    return int(network.network_address) + 1, int(network.broadcast_address) - (network.version == 4)
 
 
 def _owners(site: Site) -> Iterator[Owner]:
+    """Who has an address; of two with the same one the later is asked to move."""
     for index, network in enumerate(site.networks):
-        who = f"the gateway of {network.name}"
-        yield Owner(network.gateway, who, network, ("networks", index, "gateway"), "choose another gateway")
-    yield from _virtual_addresses(site)
+        if ipaddress.ip_address(network.gateway) in ipaddress.ip_network(network.cidr):
+            who, advice = f"the gateway of {network.name}", "choose another gateway"
+            yield Owner(network.gateway, who, network, ("networks", index, "gateway"), advice)
     yield from _vms(site)
     yield from _nodes(site)
+    yield from _virtual_addresses(site)
 
 
 def _virtual_addresses(site: Site) -> Iterator[Owner]:
     for index, cluster in enumerate(site.clusters):
         address = cluster.virtual_address
-        for network in site.networks if address else ():
+        if address is None:
+            continue
+        for network in site.networks:
             if ipaddress.ip_address(address) in ipaddress.ip_network(network.cidr):
                 loc: Loc = ("clusters", index, "virtual_address")
-                yield Owner(str(address), f"cluster {cluster.name}", network, loc, "choose a free address")
+                yield Owner(address, f"cluster {cluster.name}", network, loc, "choose a free address")
                 break
 
 
@@ -90,7 +94,10 @@ def _vms(site: Site) -> Iterator[Owner]:
 
 def _nodes(site: Site) -> Iterator[Owner]:
     pools = {pool.name: (index, pool) for index, pool in enumerate(site.pools)}
+    numbers = Counter(node.nid for node in site.nodes)
     for node in site.nodes:
+        if numbers[node.nid] > 1:  # reported as such; that the addresses are the same follows from it
+            continue
         index, pool = pools[node.pool]
         network, bmc_network = find(site.networks, node.network), network_of_bmcs(site.networks, pool)
         if network is None or bmc_network is None:

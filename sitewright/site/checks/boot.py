@@ -22,7 +22,8 @@ def _seed(argument: str, loc: Loc) -> Iterator[Finding]:
     """cloud-init appends `user-data` to the seed URL as it is."""
     seed = _SEED.search(argument)
     if seed and not seed.group(1).endswith("/"):
-        message = f"the seed URL {seed.group(1)!r} does not end in '/'; cloud-init would ask for {seed.group(1)}user-data"
+        url = seed.group(1)
+        message = f"the seed URL {url!r} does not end in '/'; cloud-init would ask for {url}user-data"
         yield Finding(loc, message, warning=True)
 
 

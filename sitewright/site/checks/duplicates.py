@@ -1,11 +1,12 @@
 """Things that may be there only once: names, xnames, numbers, MAC addresses, ports."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Site
 from sitewright.site.plan import names
 from sitewright.site.problems import Loc, dotted
+from sitewright.site.sections import HostOverride
 from sitewright.site.xname import Xname
 
 
@@ -45,21 +46,21 @@ def _ports(site: Site) -> Iterator[Finding]:
     if site.lab:
         publish = enumerate(site.lab.publish)
         yield from _once(
-            (f"port {item.port}", ("lab", "publish", index, "port"), item.name) for index, item in publish
+            (f"port {item.port}", ("lab", "publish", index, "port"), "") for index, item in publish
         )
     models = [
         (index, model) for index, model in enumerate(site.services.models) if model.node_port is not None
     ]
     for cluster in dict.fromkeys(model.cluster for _, model in models):
         yield from _once(
-            (f"port {model.node_port}", ("services", "models", index, "node_port"), model.name)
+            (f"port {model.node_port}", ("services", "models", index, "node_port"), "")
             for index, model in models
             if model.cluster == cluster
         )
 
 
 def _once(things: Iterable[tuple[str, Loc, str]]) -> Iterator[Finding]:
-    """things: what, where, and as whom; one finding for each place that repeats what another one has."""
+    """things: what, where, in which spelling; one finding per place that repeats what another one has."""
     first: dict[str, tuple[Loc, str]] = {}
     repeated: dict[tuple[Loc, Loc], list[str]] = {}
     for what, loc, who in things:
@@ -70,7 +71,7 @@ def _once(things: Iterable[tuple[str, Loc, str]]) -> Iterator[Finding]:
         spelling = f" (as {who!r} and {known_as!r})" if who != known_as else ""
         repeated.setdefault((loc, known_loc), []).append(f"{what}{spelling}")
     for (loc, known_loc), whats in repeated.items():
-        where = "is in it twice" if loc == known_loc else f"is also {dotted(known_loc)}"
+        where = "is in it twice" if loc == known_loc else f"is also in {dotted(known_loc)}"
         yield Finding(loc, f"{whats[0]} {where}{and_more(whats)}")
 
 
@@ -84,31 +85,49 @@ def _nids(site: Site) -> Iterator[Finding]:
             index = places[node.pool]
             override = site.pools[index].overrides.get(node.xname)
             own = override is not None and override.nid is not None
-            loc = ("pools", index, "overrides", node.xname, "nid") if own else ("pools", index, "first_nid")
+            pool: Loc = ("pools", index)
+            loc: Loc = (*pool, "overrides", node.xname, "nid") if own else (*pool, "first_nid")
             clashes.setdefault(loc, []).append(f"{node.nid} is the NID of {other} and of {node.xname}")
     for loc, messages in clashes.items():
-        yield Finding(loc, f"{messages[0]}{and_more(messages)}; give the pool a first_nid behind the others")
+        advice = "choose a free one" if loc[-1] == "nid" else "give the pool a first_nid behind the others"
+        yield Finding(loc, f"{messages[0]}{and_more(messages)}; {advice}")
 
 
 def _macs(site: Site) -> Iterator[Finding]:
     """One finding per MAC address, naming all who have it."""
-    owners: dict[str, dict[str, Loc]] = {}
-    for name, mac, loc in _mac_owners(site):
-        owners.setdefault(mac, {}).setdefault(name, loc)
+    owners: dict[str, dict[str, None]] = {}
+    for name, mac in _mac_owners(site):
+        owners.setdefault(mac, {})[name] = None
+    written = _written_macs(site)
     for mac, having in owners.items():
         if len(having) > 1:
-            loc = list(having.values())[1]
-            yield Finding(loc, f"{mac} is the MAC address of {', '.join(having)}; each card has its own")
+            # Of a written and a derived address the written one is at fault.
+            places = [written[name] for name in having if name in written] or [("pools",)]
+            yield Finding(
+                places[min(1, len(places) - 1)],
+                f"{mac} is the MAC address of {', '.join(having)}; each card has its own",
+            )
 
 
-def _mac_owners(site: Site) -> Iterator[tuple[str, str, Loc]]:
-    groups = {group.name: index for index, group in enumerate(site.virtual_machines)}
-    pools = {pool.name: index for index, pool in enumerate(site.pools)}
-    for vm in site.vms:
-        yield vm.name, vm.mac, ("virtual_machines", groups[vm.group], "overrides", vm.name, "mac")
-    for node in site.nodes:
-        yield node.xname, node.mac, ("pools", pools[node.pool], "overrides", node.xname, "mac")
-        yield node.bmc, node.bmc_mac, ("bmc", "overrides", node.bmc, "mac")
+def _mac_owners(site: Site) -> Iterator[tuple[str, str]]:
+    yield from ((vm.name, vm.mac) for vm in site.vms)
+    yield from ((node.xname, node.mac) for node in site.nodes)
+    yield from ((node.bmc, node.bmc_mac) for node in site.nodes)
+
+
+def _written_macs(site: Site) -> dict[str, Loc]:
+    """Host → where the file gives it a MAC address."""
+    overrides: list[tuple[Loc, Mapping[str, HostOverride]]] = [
+        (("virtual_machines", index), group.overrides) for index, group in enumerate(site.virtual_machines)
+    ]
+    overrides += [(("pools", index), pool.overrides) for index, pool in enumerate(site.pools)]
+    overrides += [(("bmc",), site.bmc.overrides)] if site.bmc else []
+    return {
+        name: (*loc, "overrides", name, "mac")
+        for loc, given in overrides
+        for name, override in given.items()
+        if override.mac is not None
+    }
 
 
 def and_more(things: list[str]) -> str:

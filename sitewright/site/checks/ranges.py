@@ -46,7 +46,7 @@ def _vlan(site: Site, network: Network, index: int) -> Iterator[Finding]:
 
 
 def _cluster(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
-    """Pods and services must differ from each other and from all networks; other clusters may use the same."""
+    """Pods and services differ from each other and from all networks; other clusters may use the same."""
     pods, services = (*loc, "pod_cidr"), (*loc, "service_cidr")
     yield from _apart(cluster.service_cidr, services, cluster.pod_cidr, pods)
     for index, network in enumerate(site.networks):
@@ -67,14 +67,16 @@ def _families(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
     """A cluster is IPv4 or IPv6 as a whole: nodes, pods and services."""
     version = ipaddress.ip_network(cluster.pod_cidr).version
     if ipaddress.ip_network(cluster.service_cidr).version != version:
-        message = f"{cluster.service_cidr} and pod_cidr {cluster.pod_cidr} are of different address families"
+        message = f"{cluster.service_cidr} and pod_cidr {cluster.pod_cidr} are of different families"
         yield Finding((*loc, "service_cidr"), message)
     groups = [
         group for group in site.virtual_machines if set(names(group.name)) & set(names(cluster.control_plane))
     ]
     network = find(site.networks, groups[0].network) if groups else None
     if network is not None and ipaddress.ip_network(network.cidr).version != version:
-        message = f"{cluster.pod_cidr} and network {network.name!r} {network.cidr} are of different address families"
+        message = (
+            f"{cluster.pod_cidr} and {network.cidr} of network {network.name!r} are of different families"
+        )
         yield Finding((*loc, "pod_cidr"), message)
 
 
@@ -97,6 +99,6 @@ def _sizes(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
     if members > room:
         wanted = per_node - (members - 1).bit_length()
         message = (
-            f"{pods} has room for {room} nodes of /{per_node}, the cluster has {members}; use a /{wanted}"
+            f"{pods} has room for {room} × /{per_node}, the cluster has {members} nodes; use a /{wanted}"
         )
         yield Finding((*loc, "pod_cidr"), message)

@@ -52,8 +52,11 @@ def _models(site: Site, known: Known) -> Iterator[Finding]:
         yield from _defined(known["clusters"], "cluster", model.cluster, (*loc, "cluster"))
         yield from _defined(known["pools"], "pool", model.pool, (*loc, "pool"))
         pool = pools.get(model.pool)
-        if pool is not None and model.cluster in known["clusters"] and pool.cluster != model.cluster:
-            message = f"pool {pool.name!r} belongs to cluster {pool.cluster!r}, the model asks for {model.cluster!r}"
+        clusters = known["clusters"] or ()
+        if pool is None or not {pool.cluster, model.cluster} <= set(clusters):
+            continue
+        if pool.cluster != model.cluster:
+            message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
             yield Finding((*loc, "pool"), message)
 
 
@@ -78,6 +81,6 @@ def _xname(name: str, kind: XnameType, members: list[str], what: str, loc: Loc) 
         yield from _defined(members, what, name, loc)
 
 
-def _defined(defined: Collection[str], what: str, name: str, loc: Loc) -> Iterator[Finding]:
-    if name not in defined:
+def _defined(defined: Collection[str] | None, what: str, name: str, loc: Loc) -> Iterator[Finding]:
+    if defined is not None and name not in defined:
         yield Finding(loc, f"no {what} named {name!r}{did_you_mean(name, defined)}")

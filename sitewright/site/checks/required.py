@@ -33,7 +33,7 @@ def _bmc_networks(site: Site, known: Known) -> Iterator[Finding]:
     if not known.complete:
         return
     for index, pool in enumerate(site.pools):
-        if pool.bmc_network is not None and pool.bmc_network not in known["networks"]:
+        if pool.bmc_network is not None and pool.bmc_network not in (known["networks"] or ()):
             continue
         network = network_of_bmcs(site.networks, pool)
         if network is not None and network.bmc_offset is not None:

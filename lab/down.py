@@ -1,0 +1,84 @@
+"""`sitewright lab down`: removes what it finds, not what it remembers, so it also cleans up after a SIGKILL.
+
+Everything of the lab carries its name: control groups, network namespaces, mounts and loop devices below its
+directories. Each kind is listed from the kernel, removed, and listed again at the end.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import cgroup, machine, mounts, network, paths, supervisor
+from lab.lock import exclusive
+from lab.stages import Stages
+from lab.up import MARKER, is_lab
+from sitewright.errors import SitewrightError
+
+STAGES = ["machines", "services", "network", "mounts and loop devices", "control groups", "files"]
+NSPAWN = Path("/run/systemd/nspawn")
+
+
+def down(stages: Stages, keep: bool = False) -> None:
+    """Take the lab down. keep: leave its files, so that the next `lab up` goes on with them.
+    Raises SitewrightError with all that is still there, if anything is."""
+    stages.plan(STAGES if not keep else STAGES[:-1])
+    with exclusive():
+        # The services first lose their supervisor and their controllers: they would start machines again.
+        with stages.stage("services"):
+            supervisor.stop(timeout=15 if keep else 3)
+            cgroup.kill(paths.services_cgroup())
+        with stages.stage("machines") as stage:
+            _machines(stage.say)
+        with stages.stage("network"):
+            for name in network.lab_namespaces():
+                network.delete_namespace(name)
+        with stages.stage("mounts and loop devices"):
+            for directory in (paths.state_dir(), paths.cache_dir() / "images"):
+                mounts.unmount_below(directory)
+                mounts.detach_loops(directory)
+        with stages.stage("control groups"):
+            cgroup.kill(paths.lab_name())
+            cgroup.remove(paths.lab_name())
+        if not keep:
+            with stages.stage("files"):
+                _remove_files(paths.state_dir())
+    if left := leftovers(keep):
+        raise SitewrightError(
+            f"still there: {'; '.join(left)}",
+            "Something outside the lab uses it (`fuser -vm <mount>` names who); end that and run this again.",
+        )
+
+
+def leftovers(keep: bool = False) -> list[str]:
+    """What of the lab is still on this machine, one phrase per thing."""
+    state = paths.state_dir()
+    found = [f"process {pid}" for pid in sorted(cgroup.processes(paths.lab_name()))]
+    found += [f"network namespace {name}" for name in network.lab_namespaces()]
+    found += [f"mount {path}" for path in mounts.below(state)]
+    found += [f"loop device {name}" for name in mounts.loops(state)]
+    found += [f"control group {paths.lab_name()}"] if cgroup.exists(paths.lab_name()) else []
+    found += [f"directory {state}"] if not keep and is_lab(state) else []
+    return found
+
+
+def _machines(say: Callable[[str], None]) -> None:
+    for name in sorted({*machine.names(), *machine.leftovers()}):
+        say(name)
+        machine.clean(name)
+        shutil.rmtree(NSPAWN / "propagate" / name, ignore_errors=True)
+
+
+def _remove_files(state: Path) -> None:
+    if not state.is_dir():
+        return
+    if not is_lab(state):
+        raise SitewrightError(f"{state} is not the directory of a lab: it is left alone")
+    if still := mounts.below(state):
+        raise SitewrightError(f"{still[0]} is still mounted, so nothing below {state} is removed")
+    # The marker goes last: a removal that is interrupted is taken up by the next `lab down`.
+    for entry in state.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != MARKER:
+            entry.unlink()
+    shutil.rmtree(state)

@@ -1,0 +1,167 @@
+"""A Kubernetes control plane on VMs: kubeadm (what the lab runs) or RKE2 (air-gapped, what sites run)."""
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Literal
+
+import pulumi
+import yaml
+from pydantic import Field, model_validator
+
+from modules.spec import DNS_LABEL, Model
+from sitewright.provider import PlaybookRun
+
+API_PORT = 6443
+RKE2_JOIN_PORT = 9345
+
+
+class KubernetesClusterSpec(Model):
+    name: str = Field(pattern=DNS_LABEL)
+    distribution: Literal["kubeadm", "rke2"]
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+(\+rke2r\d+)?$", description="without the leading v")
+    control_planes: tuple[str, ...] = Field(min_length=1, description="names of the VMs, the first one first")
+    endpoint: IPv4Address = Field(description="virtual address, or the address of the only control plane")
+    first_address: IPv4Address = Field(description="address of the first control plane")
+    operator_server: str = Field(description="URL of the API as the operator's machine reaches it")
+    pod_cidr: IPv4Network
+    service_cidr: IPv4Network
+    dns_address: IPv4Address
+    registry: str = Field(pattern=r"^https?://[^/\s]+$", description="as the machines reach it")
+
+    @model_validator(mode="after")
+    def _one_or_three(self) -> "KubernetesClusterSpec":
+        if len(self.control_planes) not in (1, 3):
+            raise ValueError(f"{len(self.control_planes)} control planes: etcd keeps a majority with 1 or 3")
+        if (self.distribution == "rke2") != ("+rke2r" in self.version):
+            raise ValueError(f"version {self.version} is not one of distribution {self.distribution}")
+        return self
+
+    @property
+    def registry_host(self) -> str:
+        return self.registry.partition("://")[2]
+
+
+def render_kubeadm(spec: KubernetesClusterSpec) -> str:
+    """kubeadm's configuration, kubeadm.k8s.io/v1beta4.
+
+    kube-proxy and CoreDNS are left out: the platform layer owns them, so that they show in previews.
+    """
+    init = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {"advertiseAddress": str(spec.first_address), "bindPort": API_PORT},
+        "nodeRegistration": {
+            "name": spec.control_planes[0],
+            "criSocket": "unix:///run/containerd/containerd.sock",
+        },
+    }
+    operator_host = spec.operator_server.partition("://")[2].rpartition(":")[0]
+    cluster = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "clusterName": spec.name,
+        "kubernetesVersion": f"v{spec.version}",
+        "controlPlaneEndpoint": f"{spec.endpoint}:{API_PORT}",
+        "imageRepository": spec.registry_host,
+        "networking": {"podSubnet": str(spec.pod_cidr), "serviceSubnet": str(spec.service_cidr)},
+        "apiServer": {"certSANs": sorted({str(spec.endpoint), operator_host})},
+        "proxy": {"disabled": True},
+        "dns": {"disabled": True, "imageRepository": f"{spec.registry_host}/coredns"},
+    }
+    kubelet = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "cgroupfs",
+        "clusterDNS": [str(spec.dns_address)],
+        "failSwapOn": False,
+        # Hosts with the first version of control groups are still met; see docs/adr/0004.
+        "failCgroupV1": False,
+        "rotateCertificates": True,
+        "evictionHard": {"memory.available": "100Mi"},
+    }
+    return yaml.safe_dump_all([init, cluster, kubelet], sort_keys=False)
+
+
+def render_rke2(spec: KubernetesClusterSpec) -> dict[str, str]:
+    """RKE2's files by what they are for: first_server, server, agent, registries.
+
+    No file holds a token: `token-file` and `agent-token-file` name the files the role fills from secrets.
+    Source: RKE2 documentation, configuration file and air-gap installation.
+    """
+    common: dict[str, Any] = {
+        "token-file": "/etc/rancher/rke2/token",
+        "write-kubeconfig-mode": "0600",
+        "selinux": False,
+    }
+    server = common | {
+        "agent-token-file": "/etc/rancher/rke2/agent-token",
+        "system-default-registry": spec.registry_host,
+        "cni": "cilium",
+        "cluster-cidr": str(spec.pod_cidr),
+        "service-cidr": str(spec.service_cidr),
+        "cluster-dns": str(spec.dns_address),
+        "tls-san": [str(spec.endpoint)],
+    }
+    join = {"server": f"https://{spec.endpoint}:{RKE2_JOIN_PORT}"}
+    agent = join | {
+        "token-file": "/etc/rancher/rke2/agent-token",
+        "data-dir": "/var/lib/rancher/rke2",
+        # A tmpfs is mounted there before the service starts; overlay on overlay is refused.
+        "snapshotter": "overlayfs",
+        "selinux": False,
+    }
+    registries = {"mirrors": {"*": {"endpoint": [spec.registry]}}}
+    files = {
+        "first_server": server,
+        "server": join | server,
+        "agent": agent,
+        "registries": registries,
+    }
+    return {name: yaml.safe_dump(content, sort_keys=False) for name, content in files.items()}
+
+
+class KubernetesCluster(pulumi.ComponentResource):
+    """A control plane that answers as ready.
+
+    images: references by digest of the images the cluster needs, `pause` among them.
+    ready:  what everything on the cluster depends on.
+    """
+
+    def __init__(
+        self,
+        spec: KubernetesClusterSpec,
+        environment: str,
+        images: pulumi.Input[dict[str, str]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("sitewright:modules:KubernetesCluster", spec.name, None, opts)
+        configuration = (
+            {"kubeadm_configuration": render_kubeadm(spec)}
+            if spec.distribution == "kubeadm"
+            else {"rke2_files": render_rke2(spec)}
+        )
+        self.ready = PlaybookRun(
+            f"bootstrap-{spec.name}",
+            playbook="playbooks/bootstrap-cluster.yml",
+            verify="playbooks/verify-cluster.yml",
+            environment=environment,
+            limit=f"control_plane_{spec.name}",
+            variables={
+                "cluster": spec.name,
+                "distribution": spec.distribution,
+                "version": spec.version,
+                "endpoint_address": str(spec.endpoint),
+                "operator_server": spec.operator_server,
+                "registry": spec.registry,
+                "pause_image": pulumi.Output.from_input(images).apply(lambda found: found["pause"]),
+                **configuration,
+            },
+            secret_results=["kubeconfig"],
+            # A run on a cluster that exists keeps its authority and its address.
+            stable_results=["*"],
+            timeout="15m",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.kubeconfig: pulumi.Output[str] = self.ready.result("kubeconfig")
+        self.endpoint: pulumi.Output[str] = self.ready.result("endpoint")
+        self.ca_certificate: pulumi.Output[str] = self.ready.result("ca_certificate")
+        self.register_outputs({"endpoint": self.endpoint})

@@ -1,0 +1,246 @@
+"""A model served by vLLM: replicas that load slowly, drain politely and are spread over nodes.
+
+Every number here has its reason in how vLLM 0.32 behaves: it aborts all streams on SIGTERM unless given a
+shutdown timeout, still answers /health while it drains, and answers 503 on overload only when told a limit.
+"""
+
+from math import ceil
+from typing import Any
+
+import pulumi
+from pydantic import Field, model_validator
+
+from modules.manifest import Manifest
+from modules.node_pool import POOL_LABEL
+from modules.spec import DNS_LABEL, MEBI, Model, quantity
+
+PORT = 8000
+PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
+SLACK_SECONDS = 30
+MAX_SEQUENCES = 8
+
+
+class VllmServiceSpec(Model):
+    name: str = Field(pattern=DNS_LABEL, description="DNS name of the service, and name of the served model")
+    namespace: str = Field("default", pattern=DNS_LABEL)
+    image: str = Field(description="container image by digest")
+    python: str = Field(description="interpreter of the software environment, as a node sees it")
+    model_path: str = Field(description="weights, as a node sees them")
+    model_digest: str = Field("", description="kept on the pods, so that other weights mean other pods")
+    shared_path: str = Field("/shared", description="shared file system, mounted read-only")
+    pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes may run it")
+    replicas: int = Field(2, ge=1)
+    gpus: int = Field(
+        1, ge=0, description="per replica; above 1 the model is split over them; 0 serves on CPU"
+    )
+    cpus: int = Field(ge=1)
+    memory: int = Field(ge=512 * MEBI, description="bytes, limit per replica")
+    node_port: int | None = Field(None, ge=30000, le=32767)
+    max_model_len: int | None = Field(None, ge=1)
+    startup_budget: int = Field(900, ge=60, description="seconds a replica may take to load")
+    drain_timeout: int = Field(600, ge=1, description="seconds a stream may take to end")
+
+    @model_validator(mode="after")
+    def _service_name_is_not_vllm(self) -> "VllmServiceSpec":
+        if self.name == "vllm":
+            raise ValueError(
+                "a Service named `vllm` puts VLLM_PORT=tcp://… into pods of its namespace, "
+                "which vLLM refuses to start with; choose another name"
+            )
+        return self
+
+
+def render(spec: VllmServiceSpec) -> list[dict[str, Any]]:
+    """The manifests of one served model, in the order they are applied."""
+    budget = [_disruption_budget(spec)] if spec.replicas > 1 else []
+    return [_service(spec), *budget, _deployment(spec)]
+
+
+class VllmService(pulumi.ComponentResource):
+    """A model that answers once `ready` is there.
+
+    image, python, model_path, model_digest: known only once they are published; they replace those of `spec`.
+    """
+
+    def __init__(
+        self,
+        spec: VllmServiceSpec,
+        published: pulumi.Input[dict[str, str]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("sitewright:modules:VllmService", spec.name, None, opts)
+        rendered = pulumi.Output.from_input(published).apply(
+            lambda found: _deployment(spec.model_copy(update=dict(found)))
+        )
+        self.ready: list[pulumi.Resource] = []
+        for manifest in render(spec):
+            if manifest["kind"] == "Deployment":
+                # Kind and name do not depend on what is published, so the plan is whole before that exists.
+                manifest["spec"] = rendered["spec"]
+            name = f"{spec.name}-{manifest['kind'].lower()}"
+            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
+        self.register_outputs({"url": self.url})
+
+
+def _deployment(spec: VllmServiceSpec) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": spec.name,
+            "namespace": spec.namespace,
+            "labels": _labels(spec),
+            # Two replicas in turn, each with its whole budget.
+            "annotations": {"pulumi.com/timeoutSeconds": str(2 * spec.startup_budget)},
+        },
+        "spec": {
+            "replicas": spec.replicas,
+            "selector": {"matchLabels": _labels(spec)},
+            # No spare GPUs are needed for an update: one replica goes before the next comes.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "minReadySeconds": 5,
+            "progressDeadlineSeconds": spec.startup_budget + 300,
+            "template": {
+                "metadata": {
+                    "labels": _labels(spec),
+                    "annotations": {"sitewright.dev/model-digest": spec.model_digest},
+                },
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
+    return {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + spec.drain_timeout + SLACK_SECONDS,
+        "nodeSelector": {POOL_LABEL: spec.pool},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+                # A cordoned node is not an empty one.
+                "nodeTaintsPolicy": "Honor",
+                "matchLabelKeys": ["pod-template-hash"],
+                "labelSelector": {"matchLabels": _labels(spec)},
+            }
+        ],
+        "containers": [_container(spec)],
+        "volumes": [
+            {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
+            {
+                "name": "shm",
+                "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi" if spec.gpus == 0 else "16Gi"},
+            },
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+        ],
+    }
+
+
+def _container(spec: VllmServiceSpec) -> dict[str, Any]:
+    health = {"httpGet": {"path": "/health", "port": PORT}}
+    resources: dict[str, Any] = {"memory": quantity(spec.memory)}
+    if spec.gpus:
+        resources["nvidia.com/gpu"] = str(spec.gpus)
+    return {
+        "name": "vllm",
+        "image": spec.image,
+        "command": [spec.python, "-m", "vllm.entrypoints.openai.api_server"],
+        "args": _arguments(spec),
+        "env": [{"name": name, "value": value} for name, value in _environment(spec).items()],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        # Native sleep: the image needs no shell.
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "startupProbe": {**health, "periodSeconds": 2, "failureThreshold": ceil(spec.startup_budget / 2)},
+        "readinessProbe": {**health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
+        "livenessProbe": {**health, "periodSeconds": 15, "timeoutSeconds": 15, "failureThreshold": 4},
+        "resources": {
+            # No limit on CPU: throttling a serving process costs more than sharing.
+            "requests": {**resources, "cpu": "500m" if spec.gpus == 0 else str(spec.cpus)},
+            "limits": resources,
+        },
+        "volumeMounts": [
+            {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
+            {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _arguments(spec: VllmServiceSpec) -> list[str]:
+    arguments = [
+        *("--model", spec.model_path),
+        *("--served-model-name", spec.name),
+        *("--host", "0.0.0.0"),
+        *("--port", str(PORT)),
+        *("--shutdown-timeout", str(spec.drain_timeout)),
+        *("--max-num-seqs", str(MAX_SEQUENCES if spec.gpus == 0 else 256)),
+        *("--max-num-queued-reqs", str(4 * MAX_SEQUENCES if spec.gpus == 0 else 320)),
+        *("--disable-access-log-for-endpoints", "/health,/metrics,/ping"),
+    ]
+    if spec.max_model_len:
+        arguments += ["--max-model-len", str(spec.max_model_len)]
+    if spec.gpus > 1:
+        arguments += ["--tensor-parallel-size", str(spec.gpus)]
+    if spec.gpus == 0:
+        # Together these skip the warm-up; without the size of the cache it claims 92 % of the memory.
+        arguments += ["--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M"]
+        arguments += ["--distributed-executor-backend", "uni"]
+    return arguments
+
+
+def _environment(spec: VllmServiceSpec) -> dict[str, str]:
+    common = {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if spec.gpus:
+        return common
+    return common | {
+        # One process: the worker lives in the engine, nothing polls while idle.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # Otherwise every replica pins itself to the same cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(spec.cpus),
+    }
+
+
+def _service(spec: VllmServiceSpec) -> dict[str, Any]:
+    port: dict[str, Any] = {"name": "http", "port": PORT, "targetPort": PORT}
+    if spec.node_port:
+        port["nodePort"] = spec.node_port
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": spec.name,
+            "namespace": spec.namespace,
+            "labels": _labels(spec),
+            # Applied before its pods exist; the Deployment is what is waited for.
+            "annotations": {"pulumi.com/skipAwait": "true"},
+        },
+        "spec": {
+            "type": "NodePort" if spec.node_port else "ClusterIP",
+            "selector": _labels(spec),
+            "ports": [port],
+        },
+    }
+
+
+def _disruption_budget(spec: VllmServiceSpec) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)},
+        "spec": {
+            "maxUnavailable": 1,
+            # A model that crashes in a loop must not block every drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": _labels(spec)},
+        },
+    }
+
+
+def _labels(spec: VllmServiceSpec) -> dict[str, str]:
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "vllm"}

@@ -1,0 +1,3 @@
+from sitewright.provider.server import main
+
+main()

@@ -1,0 +1,83 @@
+"""What a layer hands to the next. Layers that live in another stack are met here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+
+@dataclass(frozen=True)
+class VirtualMachines:
+    """From hypervisor. addresses: by name of the VM; ready: what depends on running VMs."""
+
+    addresses: dict[str, str] = field(default_factory=dict)
+    ready: Sequence[pulumi.Resource] = ()
+
+
+@dataclass(frozen=True)
+class ClusterHandle:
+    """From clusters. kubeconfig is a secret; images: references by digest."""
+
+    name: str
+    kubeconfig: pulumi.Output[str]
+    endpoint: pulumi.Output[str]
+    ca_certificate: pulumi.Output[str]
+    images: pulumi.Output[dict[str, str]]
+    provider: kubernetes.Provider
+    ready: Sequence[pulumi.Resource] = ()
+
+
+@dataclass(frozen=True)
+class PlatformHandle:
+    """From platform. ready: by cluster, what depends on pods that reach each other."""
+
+    ready: dict[str, Sequence[pulumi.Resource]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NodePoolHandle:
+    """From nodes. nodes: by pool, what each node runs; ready: by pool, what depends on Ready nodes."""
+
+    nodes: dict[str, pulumi.Output[dict[str, Any]]] = field(default_factory=dict)
+    ready: dict[str, Sequence[pulumi.Resource]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServicesHandle:
+    """From services. models: URL of each served model as the operator's machine reaches it."""
+
+    models: dict[str, pulumi.Input[str]] = field(default_factory=dict)
+
+
+def kubernetes_provider(
+    cluster: str, kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+) -> kubernetes.Provider:
+    """A provider whose identity is the cluster's name: a new kubeconfig must not replace what it manages."""
+    return kubernetes.Provider(
+        cluster,
+        kubeconfig=pulumi.Output.secret(kubeconfig),
+        cluster_identifier=cluster,
+        opts=opts,
+    )
+
+
+def clusters_of(stack: str, names: Sequence[str]) -> dict[str, ClusterHandle]:
+    """The clusters another stack made; `stack` is its name, such as `prod-infra`."""
+    reference = pulumi.StackReference(f"organization/{pulumi.get_project()}/{stack}")
+    clusters, kubeconfigs = reference.require_output("clusters"), reference.require_output("kubeconfigs")
+    return {name: _from_outputs(name, clusters[name], kubeconfigs[name]) for name in names}
+
+
+def _from_outputs(name: str, cluster: pulumi.Output[Any], kubeconfig: pulumi.Output[Any]) -> ClusterHandle:
+    return ClusterHandle(
+        name=name,
+        kubeconfig=kubeconfig,
+        endpoint=cluster["endpoint"],
+        ca_certificate=cluster["ca_certificate"],
+        images=cluster["images"],
+        provider=kubernetes_provider(name, kubeconfig),
+    )

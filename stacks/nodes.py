@@ -1,0 +1,89 @@
+"""Layer 4 of 5, nodes: diskless nodes that boot an image over the network and join a cluster.
+
+Needs:    ClusterHandles; provisioner, BMCs and image server of the site.
+Provides: NodePoolHandle, what each pool's nodes run, once they are Ready.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import pulumi
+
+from modules.boot_image import BootImage, BootImageSpec
+from modules.node_pool import POOL_LABEL, NodePool, NodePoolSpec
+from sitewright.site import Pool, Site
+from stacks.access import redfish_url, ssh_public_key
+from stacks.handles import ClusterHandle, NodePoolHandle
+
+
+def nodes(site: Site, clusters: dict[str, ClusterHandle]) -> NodePoolHandle:
+    if not site.pools:
+        return NodePoolHandle()
+    pause = clusters[site.pools[0].cluster].images.apply(lambda found: found["pause"])
+    images = {image.name: BootImage(_image(site, image.name), site.name, pause) for image in site.boot_images}
+    pools = {
+        pool.name: _pool(site, pool, images[pool.boot_image], clusters[pool.cluster]) for pool in site.pools
+    }
+    return NodePoolHandle(
+        {name: pool.nodes for name, pool in pools.items()},
+        {name: [pool.ready] for name, pool in pools.items()},
+    )
+
+
+def _image(site: Site, name: str) -> BootImageSpec:
+    assert site.image_server is not None
+    return BootImageSpec(
+        name=name,
+        publish_dir=str(site.image_server.publish_dir),
+        url=site.image_server.url,
+        registry=site.registry.endpoint,
+    )
+
+
+def _pool(site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle) -> NodePool:
+    joins: dict[str, pulumi.Input[str]] = {
+        "kubeconfig": cluster.kubeconfig,
+        "endpoint": cluster.endpoint,
+        "ca_certificate": cluster.ca_certificate,
+    }
+    return NodePool(
+        NodePoolSpec.model_validate(_spec(site, pool)),
+        site.name,
+        image.boot,
+        joins,
+        opts=pulumi.ResourceOptions(depends_on=cluster.ready),
+    )
+
+
+def _spec(site: Site, pool: Pool) -> dict[str, Any]:
+    assert site.provisioner is not None and site.bmc is not None
+    provisioner, bmc = site.provisioner, site.bmc
+    return {
+        "name": pool.name,
+        "cluster": pool.cluster,
+        "nodes": tuple(
+            {**asdict(node), "url": redfish_url(site, node.bmc_address), "system": node.xname}
+            for node in site.pool_nodes(pool.name)
+        ),
+        "labels": {POOL_LABEL: pool.name, **pool.labels},
+        "taints": tuple(map(str, pool.taints)),
+        "kernel_arguments": tuple(pool.kernel_arguments),
+        "dns_address": site.cluster(pool.cluster).dns_address,
+        "ssh_public_key": ssh_public_key(site),
+        "provisioner": {
+            "smd": site.operator_url(provisioner.smd),
+            "bss": site.operator_url(provisioner.bss),
+            "cloud_init": site.operator_url(provisioner.cloud_init),
+            "cloud_init_url": provisioner.cloud_init,
+            "token_file": _text(provisioner.token_file),
+        },
+        "bmc": {
+            "bmc_username": bmc.username,
+            "bmc_password_file": str(bmc.password_file),
+            "bmc_ca_file": _text(bmc.ca_file),
+        },
+    }
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)

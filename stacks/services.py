@@ -1,0 +1,75 @@
+"""Layer 5 of 5, services: the models a site serves.
+
+Needs:    the ClusterHandle and the pool of each model.
+Provides: ServicesHandle, the URL of each model.
+"""
+
+import pulumi
+
+from modules.model_store import ModelStore, ModelStoreSpec
+from modules.vllm_service import PORT, VllmService, VllmServiceSpec
+from sitewright.site import ServedModel, Site
+from stacks.clusters import registry_images
+from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+
+
+def services(
+    site: Site, clusters: dict[str, ClusterHandle], platform: PlatformHandle, pools: NodePoolHandle
+) -> ServicesHandle:
+    if not site.services.models:
+        return ServicesHandle()
+    names = tuple(sorted({model.image for model in site.services.models}))
+    images = registry_images(site, "service-images", names)
+    for model in site.services.models:
+        store = ModelStore(_store(site, model), site.name)
+        published = pulumi.Output.all(
+            image=images[model.image],
+            python=store.python,
+            model_path=store.model_path,
+            model_digest=store.model_digest,
+        )
+        VllmService(
+            _spec(site, model),
+            published,
+            opts=pulumi.ResourceOptions(
+                provider=clusters[model.cluster].provider,
+                depends_on=[*platform.ready.get(model.cluster, ()), *pools.ready[model.pool]],
+            ),
+        )
+    return ServicesHandle({model.name: _url(site, model) for model in site.services.models})
+
+
+def _store(site: Site, model: ServedModel) -> ModelStoreSpec:
+    return ModelStoreSpec(
+        name=model.name,
+        model=model.model,
+        environment=model.environment,
+        publish_dir=str(site.shared_filesystem.publish_dir),
+        path=site.shared_filesystem.path,
+    )
+
+
+def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
+    return VllmServiceSpec(
+        name=model.name,
+        image="",
+        python="",
+        model_path="",
+        shared_path=site.shared_filesystem.path,
+        pool=model.pool,
+        replicas=model.replicas,
+        gpus=model.gpus,
+        cpus=model.cpus,
+        memory=model.memory,
+        node_port=model.node_port,
+        max_model_len=model.max_model_len,
+    )
+
+
+def _url(site: Site, model: ServedModel) -> str:
+    """As the operator's machine reaches it; as pods do, where the model has no port on the nodes."""
+    if model.node_port is None:
+        return f"http://{model.name}.default.svc:{PORT}/v1"
+    node = site.pool_nodes(model.pool)[0]
+    host, port = site.operator_endpoint(node.address, model.node_port)
+    return f"http://{host}:{port}/v1"
