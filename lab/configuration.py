@@ -71,7 +71,7 @@ def dnsmasq(plan: LabPlan) -> str:
 
 
 def registry(plan: LabPlan) -> str:
-    """JSON, which is YAML too. The registry is the lab's own: no password to push, and deleting is allowed."""
+    """JSON, which is YAML too. Pushing takes no password, and what was pushed may be deleted."""
     host, port = plan.registry
     config = {
         "version": 0.1,

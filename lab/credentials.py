@@ -38,8 +38,9 @@ def create(plan: LabPlan) -> None:
         pki.issue("admin", CLIENT, "admin", organization="system:masters")
         _service_account_key(state / "pki/service-accounts.key")
         host, port = plan.hypervisor_api
-        write_secret(Path(site.hypervisor.kubeconfig), pki.kubeconfig("admin", plan.hypervisor_url))
-        inside = pki.kubeconfig("admin", f"https://{host}:{port}")
+        outside = pki.kubeconfig("admin", plan.hypervisor_url, embedded=True)
+        write_secret(Path(site.hypervisor.kubeconfig), outside)
+        inside = pki.kubeconfig("admin", f"https://{host}:{port}", embedded=False)
         write_secret(state / "pki/hypervisor-inside.kubeconfig", inside)
     if site.bmc:
         _password(Path(site.bmc.password_file))
@@ -87,12 +88,17 @@ class Authority:
         write_secret(key_file, _pem(key))
         _write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
-    def kubeconfig(self, user: str, server: str) -> bytes:
-        """A kubeconfig (JSON is YAML) that logs in with the client certificate of `user`."""
-        certificate, key = (self.directory / f"{user}.{end}" for end in ("crt", "key"))
-        ca = self.directory / "ca.crt"
-        cluster = {"server": server, "certificate-authority-data": _base64(ca)}
-        login = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
+    def kubeconfig(self, user: str, server: str, embedded: bool) -> bytes:
+        """A kubeconfig (JSON is YAML) that logs in with the client certificate of `user`.
+        embedded: the keys are in it, else it names their files."""
+        of_cluster = {"certificate-authority": self.directory / "ca.crt"}
+        of_user = {
+            "client-certificate": self.directory / f"{user}.crt",
+            "client-key": self.directory / f"{user}.key",
+        }
+        # Not every client resolves relative names: kopf takes them as they are.
+        write = _embedded if embedded else _named
+        cluster, login = {"server": server, **write(of_cluster)}, write(of_user)
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -253,5 +259,9 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     )
 
 
-def _base64(file: Path) -> str:
-    return base64.b64encode(file.read_bytes()).decode()
+def _embedded(files: dict[str, Path]) -> dict[str, str]:
+    return {f"{key}-data": base64.b64encode(file.read_bytes()).decode() for key, file in files.items()}
+
+
+def _named(files: dict[str, Path]) -> dict[str, str]:
+    return {key: str(file) for key, file in files.items()}

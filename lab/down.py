@@ -11,7 +11,7 @@ from pathlib import Path
 from lab import cgroup, machine, mounts, network, paths, supervisor
 from lab.lock import exclusive
 from lab.stages import Stages
-from lab.up import MARKER, is_lab
+from lab.up import MARKER, is_own
 from sitewright.errors import SitewrightError
 
 STAGES = ["machines", "services", "network", "mounts and loop devices", "control groups", "files"]
@@ -21,6 +21,11 @@ NSPAWN = Path("/run/systemd/nspawn")
 def down(stages: Stages, keep: bool = False) -> None:
     """Take the lab down. keep: leave its files, so that the next `lab up` goes on with them.
     Raises SitewrightError with all that is still there, if anything is."""
+    if not may_remove(paths.state_dir()):
+        raise SitewrightError(
+            f"{paths.state_dir()} is not the directory of the lab {paths.lab_name()!r}: nothing was touched",
+            "Check `lab.state_dir` of the site file; `--state-dir` names another directory.",
+        )
     stages.plan(STAGES if not keep else STAGES[:-1])
     with exclusive():
         # The services first lose their supervisor and their controllers: they would start machines again.
@@ -49,6 +54,11 @@ def down(stages: Stages, keep: bool = False) -> None:
         )
 
 
+def may_remove(state: Path) -> bool:
+    """An absent or empty directory, or the lab's own."""
+    return is_own(state) or not state.is_dir() or not any(state.iterdir())
+
+
 def leftovers(keep: bool = False) -> list[str]:
     """What of the lab is still on this machine, one phrase per thing."""
     state = paths.state_dir()
@@ -57,7 +67,7 @@ def leftovers(keep: bool = False) -> list[str]:
     found += [f"mount {path}" for path in mounts.below(state)]
     found += [f"loop device {name}" for name in mounts.loops(state)]
     found += [f"control group {paths.lab_name()}"] if cgroup.exists(paths.lab_name()) else []
-    found += [f"directory {state}"] if not keep and is_lab(state) else []
+    found += [f"directory {state}"] if not keep and is_own(state) else []
     return found
 
 
@@ -71,8 +81,6 @@ def _machines(say: Callable[[str], None]) -> None:
 def _remove_files(state: Path) -> None:
     if not state.is_dir():
         return
-    if not is_lab(state):
-        raise SitewrightError(f"{state} is not the directory of a lab: it is left alone")
     if still := mounts.below(state):
         raise SitewrightError(f"{still[0]} is still mounted, so nothing below {state} is removed")
     # The marker goes last: a removal that is interrupted is taken up by the next `lab down`.

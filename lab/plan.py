@@ -2,14 +2,16 @@
 changed address needs no change here."""
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from lab import paths
 from sitewright.errors import SitewrightError
-from sitewright.site import Network, Node, Site
+from sitewright.site import Network, Node, Site, load
 
 HYPERVISOR_PORT = 7443
 Address = tuple[str, int]
@@ -18,6 +20,15 @@ Address = tuple[str, int]
 @dataclass(frozen=True)
 class LabPlan:
     site: Site
+
+    @classmethod
+    def of(cls, environment: str) -> Self:
+        """The plan of a site file. From here on `lab.paths` is about its state directory, in this process
+        and in all that it starts."""
+        plan = cls(load(environment))
+        if plan.site.lab:
+            os.environ.setdefault("SITEWRIGHT_LAB_STATE_DIR", str(plan.site.lab.state_dir))
+        return plan
 
     def __post_init__(self) -> None:
         if self.site.lab is None:

@@ -21,7 +21,7 @@ def http(url: str, ca: Path | None = None, statuses: range = range(200, 500)) ->
 
 
 def kubernetes_kind(server: str, kind: str, pki: Path) -> Probe:
-    """Ready when the API server knows a kind, given as `<plural>.<group>`. pki: with admin.crt and admin.key."""
+    """Ready when the API server serves `<plural>.<group>`. pki: directory of admin.crt and admin.key."""
     url = f"{server}/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind}"
     login = (str(pki / "admin.crt"), str(pki / "admin.key"))
     return lambda: within(_established, url, pki / "ca.crt", login)
@@ -37,9 +37,11 @@ def _answers(url: str, ca: Path | None, login: tuple[str, str] | None, statuses:
 def _established(url: str, ca: Path, login: tuple[str, str]) -> bool:
     try:
         answer = _get(url, ca, login)
-        conditions = answer.json().get("status", {}).get("conditions", [])
+        # 404 until the controller made it, and plain text while the server still starts.
+        found = answer.json() if answer.status_code == 200 else {}
     except (httpx.HTTPError, OSError, json.JSONDecodeError):
         return False
+    conditions = found.get("status", {}).get("conditions", [])
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

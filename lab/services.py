@@ -199,6 +199,7 @@ def _provisioner(plan: LabPlan, config: dict[str, Path]) -> Service:
 
 def _bmcs(plan: LabPlan, config: dict[str, Path]) -> list[Service]:
     ca = plan.state / "pki/ca.crt"
+    password = [Path(plan.site.bmc.password_file)] if plan.site.bmc else []
     return [
         _python(
             f"bmc-{xname}",
@@ -206,7 +207,7 @@ def _bmcs(plan: LabPlan, config: dict[str, Path]) -> list[Service]:
             listens=[(address, plan.bmc_port)],
             ready=probes.http(f"https://{address}:{plan.bmc_port}/redfish/v1/", ca),
             code=["bmc"],
-            reads=[plan.state / "bmc" / f"{xname}.crt", plan.state / "bmc/htpasswd", config["site"]],
+            reads=[plan.state / "bmc" / xname / "tls.crt", *password, config["site"]],
             priority=30,
         )
         for xname, address in plan.bmcs.items()

@@ -82,12 +82,22 @@ class Stages:
         stage._said = stage.began
         return stage
 
+    def resume(self, name: str) -> Stage:
+        """A stage that goes on after it seemed done: its time counts from its first beginning."""
+        began = self._stages[name].began if name in self._stages else None
+        stage = self.begin(name)
+        stage.began = began if began is not None else stage.began
+        return stage
+
     def end(self, name: str, note: str | None = None, failed: bool = False) -> None:
         stage = self._stages[name]
         stage.state, stage.ended = "failed" if failed else "done", time.monotonic()
         stage.note = note if note is not None else stage.note
         if self._live is None:
             self._print(stage)
+
+    def say(self, name: str, note: str) -> None:
+        self._stages[name].say(note)
 
     def seconds(self) -> dict[str, float]:
         """Elapsed seconds of each stage that ran, in the order of the list."""

@@ -1,11 +1,12 @@
 """`sitewright lab up`: from nothing, or from what an earlier run left, to a lab whose services all answer."""
 
-import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from lab import checks, credentials, images, namespace, network, supervisor
+from lab import checks, credentials, images, namespace, network, paths, supervisor
 from lab.configuration import vm_image_file
 from lab.lock import exclusive
 from lab.plan import LabPlan
@@ -14,7 +15,7 @@ from lab.stages import Stage, Stages
 from sitewright.errors import SitewrightError
 
 STAGES = ["check this machine", "network", "keys and certificates", "VM image", "services"]
-MARKER = "this-is-a-sitewright-lab"  # `lab down` removes a directory only if it holds this file
+MARKER = ".sitewright-lab"  # holds the lab's name: `lab down` removes only a directory that is its own
 SERVICE_SECONDS = 60
 
 
@@ -22,7 +23,6 @@ def up(plan: LabPlan, stages: Stages) -> None:
     """Bring the lab up. Safe to run again at any time: what is there and fits is left alone.
     Raises: SitewrightError, before anything is made where this machine cannot run the lab."""
     stages.plan(STAGES)
-    os.environ["SITEWRIGHT_LAB_STATE_DIR"] = str(plan.site.lab.state_dir) if plan.site.lab else ""
     with stages.stage("check this machine") as stage:
         checks.check(plan)
     with exclusive(stage.say), ThreadPoolExecutor(1) as beside:
@@ -42,8 +42,13 @@ def up(plan: LabPlan, stages: Stages) -> None:
 def directories(plan: LabPlan) -> None:
     """The state directory and what every service expects in it."""
     state = plan.state
+    if state.is_dir() and any(state.iterdir()) and not is_own(state):
+        raise SitewrightError(
+            f"{state} holds files of something else than the lab {paths.lab_name()!r}",
+            f"Give `lab.state_dir` of {plan.environment} an empty or absent directory.",
+        )
     state.mkdir(parents=True, exist_ok=True, mode=0o755)
-    (state / MARKER).touch()
+    (state / MARKER).write_text(paths.lab_name() + "\n")
     for name in ("run/nginx", "logs", "etc", "machines", "registry", "www"):
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "etcd").mkdir(mode=0o700, exist_ok=True)
@@ -94,20 +99,22 @@ def _services(wanted: list[Service], stage: Stage) -> None:
     for service in wanted:
         for host, port in service.listens:
             stage.say(f"waiting for {service.name} on {host}:{port}")
-            _wait_for(service, host, port)
+            _wait_for(service, f"listen on {host}:{port}", partial(_listens, service, host, port))
+        if service.ready:
+            stage.say(f"waiting for {service.name}")
+            _wait_for(service, "become ready", service.ready)
     stage.say(f"{len(wanted)} run")
 
 
-def _wait_for(service: Service, host: str, port: int) -> None:
-    if not namespace.wait_until(lambda: _answers(service, host, port), SERVICE_SECONDS):
-        where = f"{service.name} does not answer on {host}:{port} within {SERVICE_SECONDS} s"
+def _wait_for(service: Service, what: str, condition: Callable[[], bool]) -> None:
+    if not namespace.wait_until(condition, SERVICE_SECONDS):
         raise SitewrightError(
-            f"{where}: {last_words(service.log)}",
+            f"{service.name} does not {what} within {SERVICE_SECONDS} s: {last_words(service.log)}",
             f"See `sitewright lab logs {service.name}`; run `sitewright lab up` again to go on.",
         )
 
 
-def _answers(service: Service, host: str, port: int) -> bool:
+def _listens(service: Service, host: str, port: int) -> bool:
     if service.on_host:
         return namespace.connects(host, port)
     return namespace.answers(host, port)
@@ -118,5 +125,7 @@ def last_words(log: Path, lines: int = 3) -> str:
     return " | ".join(text.splitlines()[-lines:]) or "it logged nothing"
 
 
-def is_lab(state: Path) -> bool:
-    return (state / MARKER).is_file()
+def is_own(state: Path) -> bool:
+    """Whether the directory was made by this lab."""
+    marker = state / MARKER
+    return marker.is_file() and marker.read_text().strip() == paths.lab_name()

@@ -9,27 +9,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sitewright import oci
-from sitewright.container_recipe import (
-    Check,
-    ContainerRecipe,
-    Debian,
-    debian_digest,
-    load_recipe,
-    recipe_digest,
-)
+from sitewright.container_recipe import ContainerRecipe, Debian, debian_digest, recipe_digest
 from sitewright.errors import SitewrightError
+from sitewright.inside import run, run_inside
+from sitewright.recipes import Check, load_recipe
+from sitewright.scratch import keep, scratch_of
 
 DEBIAN_TIMEOUT = 900  # seconds; 20 to 30 on a near mirror
 CHECK_TIMEOUT = 60  # seconds; a check prints a version
@@ -77,7 +69,7 @@ def find(name: str, recipes: Path, tools: Path, cache: Path) -> ContainerImage:
 
     recipes: images/containers/ of the checkout; tools: directory of the programs.
     """
-    recipe = load_recipe(recipes / name)
+    recipe = load_recipe(recipes / name, ContainerRecipe)
     return ContainerImage(name, recipe, cache / f"{name}-{recipe_digest(recipe, tools)}")
 
 
@@ -87,30 +79,17 @@ def build(image: ContainerImage, tools: Path) -> bool:
     Two builds at once wait for one another. A build that fails or is killed leaves no layout.
     Raises: SitewrightError naming the image and what its build printed.
     """
-    with _locked(image.layout.parent):
+    with scratch_of(image.layout.parent) as scratch:
         if image.built:
             return False
-        scratch = image.layout.parent / ".building"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
         layers = [_debian_layer(image.recipe.debian, scratch)] if image.recipe.debian else []
         if image.recipe.programs or image.recipe.directories:
             layers.append(_program_layer(image.recipe, tools, scratch / "programs.tar.gz"))
         layout = scratch / "layout"
         oci.write_layout(layout, layers, _runtime(image))
         _check(image, layout, scratch / "root")
-        shutil.rmtree(image.layout, ignore_errors=True)
-        layout.rename(image.layout)
-        shutil.rmtree(scratch)
+        keep(layout, image.layout)
         return True
-
-
-@contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _runtime(image: ContainerImage) -> oci.Runtime:
@@ -140,8 +119,7 @@ def _debian_layer(debian: Debian, scratch: Path) -> oci.Layer:
         content = {**asdict(layer), "path": layer.path.name}
         (made / "layer.json").write_text(json.dumps(content), encoding="utf-8")
         shutil.rmtree(root)
-        shutil.rmtree(kept, ignore_errors=True)
-        made.rename(kept)
+        keep(made, kept)
     content = json.loads((kept / "layer.json").read_text(encoding="utf-8"))
     return oci.Layer(**{**content, "path": kept / content["path"]})
 
@@ -166,7 +144,7 @@ def _make_debian(debian: Debian, root: Path) -> None:
     what = f"Debian {debian.release} root with {', '.join(debian.packages)}"
     # SOURCE_DATE_EPOCH: packages that write times into files write this one.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
-    _run(command, what, DEBIAN_TIMEOUT, text=text, environment=environment)
+    run(command, what, DEBIAN_TIMEOUT, text=text, environment=environment)
     for pattern in _UNWANTED:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -176,45 +154,13 @@ def _check(image: ContainerImage, layout: Path, root: Path) -> None:
     oci.unpack(layout, root)
     for check in image.recipe.checks:
         _check_one(image.name, check, root)
-    shutil.rmtree(root)
 
 
 def _check_one(name: str, check: Check, root: Path) -> None:
     what = f"image {name}: check `{' '.join(check.run)}`"
-    environment = {"PATH": oci.SEARCH_PATH.removeprefix("PATH=")}
-    printed = _run(["/usr/sbin/chroot", str(root), *check.run], what, CHECK_TIMEOUT, environment=environment)
+    printed = run_inside(root, check.run, what, CHECK_TIMEOUT)
     if check.prints not in printed:
         raise SitewrightError(
             f"{what} printed {printed.strip()!r}, which lacks {check.prints!r}",
             f"Either the program or images/containers/{name}/recipe.yaml has another version.",
         )
-
-
-def _run(
-    command: list[str],
-    what: str,
-    timeout: float,
-    *,
-    text: str = "",
-    environment: dict[str, str] | None = None,
-) -> str:
-    """What the command printed (output and errors). Raises SitewrightError with its last lines."""
-    try:
-        done = subprocess.run(
-            command,
-            input=text,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise SitewrightError(f"{what}: no program {command[0]}", f"Install {command[0]}.") from error
-    except subprocess.TimeoutExpired as error:
-        raise SitewrightError(f"{what}: not done after {timeout:.0f} s") from error
-    if done.returncode != 0:
-        last = "\n".join(done.stdout.strip().splitlines()[-12:])
-        raise SitewrightError(f"{what}: exit status {done.returncode}\n{last}")
-    return done.stdout

@@ -22,13 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from sitewright.errors import SitewrightError
+from sitewright.inside import SEARCH_PATH
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 GZIP_LEVEL = 1  # built once and read on a local network: time counts more than the last tenth of the size
-SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -239,7 +239,10 @@ def _add(
 
 def _config(layers: Sequence[Layer], runtime: Runtime) -> dict[str, Any]:
     machine = platform.machine()
-    environment = [SEARCH_PATH, *(f"{name}={value}" for name, value in sorted(runtime.environment.items()))]
+    environment = [
+        f"PATH={SEARCH_PATH}",
+        *(f"{name}={value}" for name, value in sorted(runtime.environment.items())),
+    ]
     config: dict[str, Any] = {"Env": environment}
     if runtime.entrypoint:
         config["Entrypoint"] = list(runtime.entrypoint)

@@ -7,6 +7,7 @@ Provides: VirtualMachines, names and addresses of machines that have booted.
 from pathlib import Path
 
 import pulumi
+import pulumi_kubernetes as kubernetes
 
 from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
 from modules.vm_image import VmImage, VmImageSpec
@@ -21,7 +22,13 @@ def hypervisor(site: Site) -> VirtualMachines:
         return VirtualMachines()
     namespace = site.hypervisor.namespace
     provider = kubernetes_provider("hypervisor", Path(site.hypervisor.kubeconfig).read_text())
-    on_harvester = pulumi.ResourceOptions(provider=provider)
+    space = kubernetes.core.v1.Namespace(
+        namespace,
+        metadata={"name": namespace},
+        # It may hold what others made there.
+        opts=pulumi.ResourceOptions(provider=provider, retain_on_delete=True),
+    )
+    on_harvester = pulumi.ResourceOptions(provider=provider, depends_on=[space])
     images = {
         image.name: VmImage(
             VmImageSpec(name=image.name, namespace=namespace, url=image.url, checksum=image_checksum(image)),

@@ -51,6 +51,13 @@ def build(dry_run: bool, ignore_space: bool) -> None:
 
 
 @main.command()
+def prune() -> None:
+    """Remove programs of other pins than this checkout's. Exit status: 0."""
+    for path in Builder().prune():
+        click.echo(f"removed {path}")
+
+
+@main.command()
 @click.argument("program", required=False)
 def where(program: str | None) -> None:
     """Print the path of PROGRAM, or of the bin directory. Exit status 1 when it is not built."""

@@ -82,6 +82,21 @@ class Builder:
             self._point_current_at(plan.directory)
         return plan.directory
 
+    def prune(self) -> list[Path]:
+        """Removes what other pins left behind, and returns it; another checkout builds its own again in a minute."""
+        keep = {module_store(self.root, module) for module in self.modules}
+        keep.add(self.root / bin_digest(self.environ, self.modules))
+        with self._lock():
+            old = [path for path in self.root.glob("built/*") if path not in keep]
+            old += [
+                path.parent
+                for path in self.root.glob("*/bin")
+                if path.parent not in keep and not path.parent.is_symlink()
+            ]
+            for path in old:
+                shutil.rmtree(path)
+        return old
+
     def _build_missing(self, plan: Plan, ignore_space: bool) -> None:
         modules = [module for module, _ in plan.to_build]
         if not modules:
@@ -136,6 +151,8 @@ class Builder:
                 write_launcher(directory, name)
         (directory / "sitewright-tools.json").write_text(json.dumps(manifest, indent=1))
         partial.chmod(0o755)
+        if plan.directory.parent.exists():
+            shutil.rmtree(plan.directory.parent)  # somebody removed its bin directory
         partial.rename(plan.directory.parent)
 
     def _point_current_at(self, directory: Path) -> None:

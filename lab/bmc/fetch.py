@@ -17,7 +17,6 @@ CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 20.0
 ATTEMPTS = 6
 LONGEST_PAUSE = 15.0
-CHUNK = 1 << 20
 TIMEOUT = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
 
 # What is told while it goes on: one line for the console.
@@ -75,7 +74,8 @@ class Fetcher:
 
     def _continue(self, client: httpx.Client, url: str, target: Path) -> str:
         have = target.stat().st_size if target.exists() else 0
-        headers = {"range": f"bytes={have}-", "accept-encoding": "identity"} if have else {}
+        # Compressed on the way, a length or a range would count other bytes than ours.
+        headers = {"accept-encoding": "identity"} | ({"range": f"bytes={have}-"} if have else {})
         with client.stream("GET", url, headers=headers) as answer:
             if answer.status_code == 416:  # what we have is longer than what is there: begin anew
                 target.unlink()
@@ -90,7 +90,7 @@ class Fetcher:
         told = time.monotonic()
         with target.open("r+b" if have else "wb") as file:
             file.seek(have)
-            for chunk in answer.iter_raw(CHUNK):
+            for chunk in answer.iter_bytes():
                 if self._stop.is_set():
                     raise Stopped
                 file.write(chunk)

@@ -1,6 +1,13 @@
 #!/usr/bin/python
 """Ansible module: the power of many nodes through their BMCs. The work is done by sitewright.redfish."""
 
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from sitewright.redfish import ACTIONS, Bmc, Outcome, power_all
+
 DOCUMENTATION = r"""
 module: redfish_power
 short_description: Switch the power of nodes by Redfish
@@ -49,20 +56,14 @@ nodes:
   returned: always
   type: list
   elements: dict
-  sample: [{xname: x1000c0s0b0n0, before: "Off", after: "On", changed: true, sent: "On", detail: "", error: ""}]
+  sample: [{xname: x1000c0s0b0n0, action: "on", before: "Off", after: "On", changed: true, sent: "On", detail: "",
+            error: ""}]
 table:
   description: The same as lines of text.
   returned: always
   type: list
   elements: str
 """
-
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from sitewright.redfish import ACTIONS, Bmc, Outcome, power_all
 
 ARGUMENTS: dict[str, Any] = {
     "nodes": {
@@ -102,6 +103,7 @@ def bmcs_of(arguments: dict[str, Any]) -> list[Bmc]:
 def entry_of(outcome: Outcome) -> dict[str, Any]:
     return {
         "xname": outcome.name,
+        "action": outcome.action,
         "before": outcome.before,
         "after": outcome.after,
         "changed": outcome.changed,
@@ -114,6 +116,8 @@ def entry_of(outcome: Outcome) -> dict[str, Any]:
 def line_of(entry: dict[str, Any]) -> str:
     if entry["error"]:
         return f"{entry['xname']}: failed: {entry['error'].splitlines()[0]}"
+    if entry["action"] == "status":
+        return f"{entry['xname']}: {entry['after']}"
     what = f"{entry['before']} -> {entry['after']}" if entry["changed"] else f"already {entry['after']}"
     return f"{entry['xname']}: {what}" + (f" ({entry['detail']})" if entry["detail"] else "")
 

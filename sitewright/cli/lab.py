@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,14 +11,12 @@ from rich.table import Table
 
 from lab import deploy as deployment
 from lab import down as teardown
-from lab import paths, power, reach
+from lab import power, reach
 from lab import status as report
 from lab import up as bring_up
 from lab.checks import require_root
 from lab.plan import LabPlan
 from lab.stages import Stages, as_json
-from sitewright.errors import SitewrightError
-from sitewright.site import load
 
 
 @click.group()
@@ -43,20 +42,27 @@ def up(environment: str, deploy: bool, timings: Path | None) -> None:
     Exit status: 0 all services answer, 1 a problem (printed), 2 problems in the site file.
     Example:     sitewright lab up
     """
-    plan = _plan(environment)
+    plan = LabPlan.of(environment)
     with Stages() as stages:
         try:
-            result = deployment.deploy(plan, stages) if deploy else bring_up.up(plan, stages)
+            if deploy:
+                result = deployment.deploy(plan, stages)
+            else:
+                bring_up.up(plan, stages)
+                result = _ready(plan)
         finally:
             if timings:
                 timings.write_text(as_json(stages) + "\n")
-    click.echo(result if result else _ready(plan))
+    click.echo(result)
 
 
 @lab.command()
 @click.option("--keep", is_flag=True, help="Leave the files: disks, registry, keys, Pulumi's state.")
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), help="Instead of reading it from the site file."
+)
 @click.pass_obj
-def down(environment: str, keep: bool) -> None:
+def down(environment: str, keep: bool, state_dir: Path | None) -> None:
     """Stop the lab and remove everything it made, also after a crash. Caches in ~/.cache stay.
 
     \b
@@ -66,7 +72,10 @@ def down(environment: str, keep: bool) -> None:
     Example:     sitewright lab down
     """
     require_root()
-    _find_state(environment)
+    if state_dir:
+        os.environ["SITEWRIGHT_LAB_STATE_DIR"] = str(state_dir.absolute())
+    else:
+        LabPlan.of(environment)
     with Stages() as stages:
         teardown.down(stages, keep)
     click.echo("The lab is down." if keep else "Nothing of the lab is left.")
@@ -83,7 +92,7 @@ def status(environment: str, as_json_: bool) -> None:
     Exit status: 0 the lab is up, 3 it is down or some service does not run.
     Example:     sitewright lab status --json
     """
-    found = report.status(_plan(environment))
+    found = report.status(LabPlan.of(environment))
     click.echo(json.dumps(found.plain(), indent=2)) if as_json_ else _print_status(found)
     if found.state != "up":
         raise SystemExit(3)
@@ -101,7 +110,7 @@ def logs(environment: str, name: str, follow: bool, lines: int) -> None:
     Exit status: 0, 1 for an unknown name.
     Example:     sitewright lab logs hypervisor -f
     """
-    file = reach.log_file(_plan(environment), name)
+    file = reach.log_file(LabPlan.of(environment), name)
     command = ["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), str(file)]
     os.execvp(command[0], command)
 
@@ -117,7 +126,7 @@ def ssh(environment: str, name: str, command: tuple[str, ...]) -> None:
     Exit status: that of COMMAND; 255 where the machine cannot be reached; 1 for an unknown name.
     Example:     sitewright lab ssh svc-cp uptime
     """
-    line = reach.ssh_command(_plan(environment), name, command)
+    line = reach.ssh_command(LabPlan.of(environment), name, command)
     os.execvp(line[0], line)
 
 
@@ -133,7 +142,7 @@ def power_(environment: str, xname: str, action: str) -> None:
     Exit status: 0 done, 1 the BMC refused or did not answer.
     Example:     sitewright lab power x1000c0s0b0n0 status
     """
-    click.echo(power.power(_plan(environment), xname, action))
+    click.echo(power.power(LabPlan.of(environment), xname, action))
 
 
 @lab.command()
@@ -145,26 +154,7 @@ def env(environment: str) -> None:
     Exit status: 0.
     Example:     eval "$(sitewright lab env)" && pulumi preview -s lab
     """
-    click.echo("\n".join(deployment.exports(_plan(environment))))
-
-
-def _plan(environment: str) -> LabPlan:
-    plan = LabPlan(load(environment))
-    _use_state_of(plan)
-    return plan
-
-
-def _use_state_of(plan: LabPlan) -> None:
-    if plan.site.lab and "SITEWRIGHT_LAB_STATE_DIR" not in os.environ:
-        os.environ["SITEWRIGHT_LAB_STATE_DIR"] = str(plan.site.lab.state_dir)
-
-
-def _find_state(environment: str) -> None:
-    """For `down`: the state directory, also where the site file no longer can be read."""
-    try:
-        _plan(environment)
-    except SitewrightError as problem:
-        click.echo(f"{problem.message}\n  going on with {paths.state_dir()}", err=True)
+    click.echo("\n".join(deployment.exports(LabPlan.of(environment))))
 
 
 def _ready(plan: LabPlan) -> str:
@@ -201,7 +191,7 @@ def _print_status(found: report.Status) -> None:
     )
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sitewright.errors import SitewrightError
-from sitewright.site.hostlist import fold
 
 _SHOWN = 5
 """Different failures in one message; the log has all."""
@@ -57,6 +56,8 @@ def describe(playbook: str, failures: Iterable[HostFailure], output: list[str]) 
 
 
 def _paragraph(playbook: str, group: list[HostFailure]) -> str:
+    from sitewright.site.hostlist import fold  # here: the site model takes a while to import
+
     first = group[0]
     hosts = fold([failure.host for failure in group])
     if first.unreachable:

@@ -13,7 +13,6 @@ from pulumi.provider.experimental.provider import CheckFailure
 
 from sitewright.errors import SitewrightError
 from sitewright.provider.values import children, has_unknown, is_unknown, path_key, plain
-from sitewright.site.hostlist import expand
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,7 +49,13 @@ def seconds(text: str) -> float:
 
 def host_pattern(limit: str) -> str:
     """A limit as Ansible's host pattern: hostlists (`x1000c0s[0-7]b0n0`) are written out, the rest stays."""
-    return ",".join(expand(limit)) if _HOSTLIST_RANGE.search(limit) else limit
+    if not _HOSTLIST_RANGE.search(limit):
+        return limit
+    from sitewright.site.hostlist import (
+        expand,
+    )  # here: the site model takes a while to import, few runs need it
+
+    return ",".join(expand(limit))
 
 
 def _repository_path(text: str) -> None:

@@ -18,7 +18,7 @@ class Play:
         self._artifacts = artifacts
         self._redact = redact
         self._failures: dict[str, list[HostFailure]] = {}
-        self.warnings: list[str] = []
+        self.changes: list[str] = []
         self.hosts: dict[str, dict[str, int]] = {}
         self.results: dict[str, Any] = {}
         self.plays = 0
@@ -67,7 +67,8 @@ class Play:
     def _on_result(self, event: dict[str, Any]) -> None:
         self._progress.end_host(event["host"])
         self._artifacts.event(**{key: event[key] for key in ("time", "task", "host", "status", "seconds")})
-        self.warnings += [text for text in event["warnings"] if text not in self.warnings]
+        if event["status"] == "changed":
+            self.changes.append(f"{event['task']} ({event['host']})")
         if event["status"] in ("failed", "unreachable"):
             failure = HostFailure(
                 event["host"],

@@ -16,6 +16,7 @@ from sitewright.provider.diffs import diff, needs_run
 from sitewright.provider.failures import RunFailed
 from sitewright.provider.inputs import COMPUTED, INPUTS, host_pattern, problems, seconds
 from sitewright.provider.progress import Log, NoLog
+from sitewright.provider.redact import Redactor
 from sitewright.provider.repository import find_repository
 from sitewright.provider.resource import TYPE
 from sitewright.provider.run import INVENTORY, Job, Run, RunResult
@@ -33,7 +34,10 @@ from sitewright.provider.values import (
 
 Properties = dict[str, PropertyValue]
 
-_NO_LIMIT = "*"
+_DRIFTS = 5
+"""Findings of a verify playbook that are shown; its log has all."""
+
+_ALL = "*"
 """In `stableResults`: every result."""
 
 
@@ -231,22 +235,23 @@ class SitewrightProvider(protocol.Provider):
         except RunFailed as error:
             if error.status in ("cancelled", "timed out"):
                 raise
-            drift: Any = error.message
+            drift = error.message
         else:
-            drift = result.results.get("drift")
+            drift = _drift(result)
         if not drift:
             return {"status": "ok", "drift": None}
-        text = (
-            drift
-            if isinstance(drift, str)
-            else ", ".join(map(str, drift))
-            if isinstance(drift, list)
-            else str(drift)
-        )
-        await self._log.warning(
-            request.urn, f"drift: {text}; the next `pulumi up` runs {_text(request.properties, 'playbook')}"
-        )
-        return {"status": "drifted", "drift": text}
+        drift = Redactor(job.secrets)(drift)
+        repair = f"the next `pulumi up` runs {_text(request.properties, 'playbook')}"
+        await self._log.warning(request.urn, f"drift: {drift}; {repair}")
+        return {"status": "drifted", "drift": drift}
+
+
+def _drift(result: RunResult) -> str:
+    """What a verify playbook found: its stat `drift`, or what it changed (in check mode: what it would have)."""
+    said = result.results.get("drift")
+    found = said if isinstance(said, list) else [said] if said else list(result.changes)
+    more = f" and {len(found) - _DRIFTS} more" if len(found) > _DRIFTS else ""
+    return ", ".join(map(str, found[:_DRIFTS])) + more
 
 
 def _require_type(token: str) -> None:
@@ -289,7 +294,7 @@ def _predicted(old: Mapping[str, PropertyValue], inputs: Mapping[str, PropertyVa
     results = old.get("results")
     if not stable or results is None or not isinstance(results.value, Mapping):
         return {}
-    keep = {name: _NO_LIMIT in stable or name in stable for name in results.value}
+    keep = {name: _ALL in stable or name in stable for name in results.value}
     return {
         "results": PropertyValue(
             {name: value if keep[name] else UNKNOWN for name, value in results.value.items()}

@@ -20,8 +20,8 @@ class PlaybookRun(pulumi.CustomResource):
     variables:      extra variables; may hold outputs and secrets.
     triggers:       anything whose change means another run.
     files:          further files behind the run (paths, directories, globs), such as an image recipe.
-    verify:         playbook that `pulumi refresh` runs; it fails, or sets the stat `drift`, where a repeat is
-    needed.
+    verify:         playbook that `pulumi refresh` runs; it fails, sets the stat `drift`, or in
+                    check mode would change something, where a repeat is needed.
     undo:           playbook that runs with the old variables when the resource is deleted.
     timeout:        longest time for the playbook, such as `10m`; then it is stopped and the resource fails.
     secret_results: names of results that are secrets.

@@ -29,6 +29,8 @@ _OUTPUT_KEPT = 200
 _PATIENCE = 10
 """Seconds a worker gets to stop its play before it is killed itself."""
 
+_WARNING = "[WARNING]: "
+
 INVENTORY = Path("playbooks/inventory/site.py")
 
 
@@ -58,6 +60,8 @@ class RunResult:
     results: dict[str, Any]
     changed: bool
     log: str
+    changes: tuple[str, ...] = ()
+    """Tasks that changed something, or in check mode would have, with their hosts."""
 
 
 class Run:
@@ -101,7 +105,6 @@ class Run:
         try:
             await self._follow(play, artifacts)
             self._redact.add(text for name in job.secret_results for text in texts_of(play.results.get(name)))
-            await self._show_warnings(play)
             self._raise_unless_well(play, artifacts)
             status = "ok"
         except RunFailed as error:
@@ -111,7 +114,7 @@ class Run:
             await self._end()
             record.changed, record.hosts = play.changed, play.hosts
             artifacts.finish(status, self._progress.seconds, failure)
-        return RunResult(play.results, play.changed, artifacts.relative)
+        return RunResult(play.results, play.changed, artifacts.relative, tuple(play.changes))
 
     async def _follow(self, play: Play, artifacts: Artifacts) -> None:
         """Start the worker and follow its output and the callback's events until both end."""
@@ -188,7 +191,14 @@ class Run:
             if text is not None:
                 artifacts.log(text)
                 self._output = [*self._output, *text.splitlines()][-_OUTPUT_KEPT:]
+                await self._show_warning(text)
         await self._worker.wait()
+
+    async def _show_warning(self, text: str) -> None:
+        """Pass a warning of Ansible on; where in the files it arose is left to the log."""
+        if text.startswith(_WARNING):
+            warning = text.removeprefix(_WARNING).partition("\n")[0]
+            await self._log.warning(self.job.urn, self._redact(f"{self.job.playbook}: {warning}"))
 
     @contextlib.asynccontextmanager
     async def _events(self, play: Play) -> AsyncIterator[None]:
@@ -227,10 +237,6 @@ class Run:
             yield
         finally:
             ticker.cancel()
-
-    async def _show_warnings(self, play: Play) -> None:
-        for warning in play.warnings:
-            await self._log.warning(self.job.urn, self._redact(f"{self.job.playbook}: {warning}"))
 
     def _raise_unless_well(self, play: Play, artifacts: Artifacts) -> None:
         playbook, log, run = self.job.playbook, artifacts.relative, artifacts.record.run

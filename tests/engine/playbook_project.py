@@ -98,7 +98,7 @@ class Project:
     def preview(self) -> dict[str, dict[str, Any]]:
         """What preview would do: name of the run → its step, with `op` and `detailedDiff`."""
         done = subprocess.run(
-            ["pulumi", "--non-interactive", "preview", "--json", "--stack", "lab"],
+            ["pulumi", "--non-interactive", "preview", "--json", "--show-sames", "--stack", "lab"],
             cwd=self.root, env=self.environment, text=True, capture_output=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr

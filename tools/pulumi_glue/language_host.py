@@ -14,8 +14,6 @@ import os
 import queue
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any, NoReturn
@@ -25,6 +23,7 @@ from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from tools.pins import PULUMI
+from tools.pulumi_glue.parent import end_with_parent
 from tools.pulumi_glue.program import run_program
 
 MESSAGE_BYTES = (
@@ -74,7 +73,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         )
 
     def GenerateProgram(self, request: Any, context: Any) -> Any:
-        """Called after `pulumi import`; only the official host can write Python, so this shows what was imported."""
+        """Called after `pulumi import`; only the official host can write Python, so this shows the facts."""
         lines = [line for source in request.source.values() for line in source.splitlines()]
         text = "\n".join(
             ["# Imported; declare it in the program with these properties:", *(f"# {x}" for x in lines)]
@@ -110,7 +109,7 @@ def serve(engine_address: str) -> None:
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(LanguageHost(engine_address, jobs), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     print(port, flush=True)
     while True:
         jobs.get()()
@@ -120,13 +119,6 @@ def _end(signal_number: int, frame: object) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # gRPC's threads would keep an ordinary exit waiting
-
-
-def _end_with_parent(parent: int) -> None:
-    """An engine that was killed cannot end its plugins."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 if __name__ == "__main__":

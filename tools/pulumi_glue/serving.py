@@ -15,6 +15,7 @@ from pulumi.provider.experimental.server import ProviderServicer
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from sitewright.errors import SitewrightError
+from tools.pulumi_glue.parent import end_with_parent
 
 MESSAGE_BYTES = 400 << 20  # the engine's own limit
 
@@ -56,6 +57,7 @@ def serve(provider: Provider, version: str) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("engine", help="address of the Pulumi engine")
     arguments, _ = parser.parse_known_args()
+    end_with_parent()
 
     async def run() -> None:
         limit = [("grpc.max_receive_message_length", MESSAGE_BYTES)]

@@ -91,14 +91,12 @@ class CallbackModule(CallbackBase):
     def _result(self, result: Any, status: str, **more: Any) -> None:
         started = self._started.pop((result.host.name, result.task._uuid), None)
         seconds = round(time.monotonic() - started, 3) if started else 0.0
-        warnings = [str(warning.event.msg) for warning in result.warnings]
         self._send(
             "result",
             host=result.host.name,
             task=_task_name(result.task),
             status=status,
             seconds=seconds,
-            warnings=warnings,
             **more,
         )
 

@@ -14,7 +14,8 @@ STRING = {"type": "string"}
 
 def package_schema() -> str:
     resources = {token: _resource(token, kind) for token, kind in KINDS.items()}
-    return json.dumps({"name": "random", "version": PULUMI_RANDOM, "resources": resources})
+    meta = {"moduleFormat": "(.*)(?:/[^/]*)"}  # of `index/randomPassword` only `index` is the module
+    return json.dumps({"name": "random", "version": PULUMI_RANDOM, "meta": meta, "resources": resources})
 
 
 def _resource(token: str, kind: Kind) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""Where caches are built: one builder at a time, and nothing half-made stays."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def scratch_of(cache: Path) -> Iterator[Path]:
+    """An empty directory on the file system of `cache`, for one builder; the next one waits.
+
+    It is removed at the end. What is finished is renamed out of it. A killed build leaves it for the next
+    one to clear: `<cache>/.building`, and `<cache>/lock`, whose lock the kernel drops.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        scratch = cache / ".building"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def keep(made: Path, place: Path) -> None:
+    """Moves what is finished to its place in the cache; what lay there was incomplete."""
+    shutil.rmtree(place, ignore_errors=True)
+    made.rename(place)

@@ -1,0 +1,101 @@
+"""End to end, against the site that `sitewright lab up --deploy` brought up.
+
+The tests run in the order of their files: what only looks comes first, what breaks and repairs things
+after it, and what takes the site away last.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from sitewright.site import Site, load
+
+REPOSITORY = Path(__file__).parents[2]
+SITEWRIGHT = REPOSITORY / ".venv/bin/sitewright"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*command: object, timeout: float = 900, check: bool = True, **more) -> subprocess.CompletedProcess[str]:
+    """A command in the repository, its output kept and shown when it fails."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=REPOSITORY, text=True, capture_output=True, timeout=timeout, **more
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def site() -> Site:
+    return load("lab")
+
+
+@pytest.fixture(scope="session")
+def deployed(site: Site) -> None:
+    """The whole site is up. Nothing happens where it is already."""
+    run(SITEWRIGHT, "lab", "up", "--deploy", timeout=3600)
+
+
+@pytest.fixture(scope="session")
+def environment(site: Site) -> dict[str, str]:
+    """What `eval "$(sitewright lab env)"` gives a user's shell."""
+    lines = run(SITEWRIGHT, "lab", "env").stdout.splitlines()
+    shell = "\n".join([*lines, "env -0"])
+    found = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True).stdout
+    return dict(entry.split("=", 1) for entry in found.split("\0") if "=" in entry)
+
+
+@pytest.fixture(scope="session")
+def pulumi(deployed, environment) -> Run:
+    def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+        return run("pulumi", *arguments, "--stack", "lab", "--non-interactive", env=environment, **more)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def outputs(pulumi) -> dict:
+    return json.loads(pulumi("stack", "output", "--json", "--show-secrets").stdout)
+
+
+@pytest.fixture(scope="session")
+def kubectl(outputs, environment, tmp_path_factory) -> Run:
+    kubeconfig = tmp_path_factory.mktemp("kubeconfig") / "svc"
+    kubeconfig.touch(mode=0o600)
+    kubeconfig.write_text(outputs["kubeconfigs"]["svc"])
+
+    def call(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+        return run("kubectl", f"--kubeconfig={kubeconfig}", *arguments, env=environment, **more)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def host(deployed, site) -> Callable[[str], Host]:
+    """A machine of the site by name, over ssh, for testinfra."""
+    addresses = {vm.name: vm.address for vm in site.vms} | {node.xname: node.address for node in site.nodes}
+
+    def connect(name: str) -> Host:
+        options = f"-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        options += f" -o 'ProxyCommand={site.ssh.proxy_command}'"
+        return testinfra.get_host(
+            f"ssh://{site.ssh.user}@{addresses[name]}",
+            ssh_identity_file=str(site.ssh.private_key),
+            ssh_extra_args=options,
+        )
+
+    return connect
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _root() -> None:
+    assert os.geteuid() == 0, "the lab needs root: run `make test-lab` as root"
+
+
