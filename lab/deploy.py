@@ -95,7 +95,7 @@ def pulumi_up(plan: LabPlan, stages: Stages, environment: dict[str, str]) -> str
     engine = subprocess.Popen(
         [*command, "--event-log", str(log)],
         cwd=paths.REPOSITORY,
-        env=environment,
+        env={**environment, "PULUMI_DEBUG_COMMANDS": "true"},  # without it there is no --event-log
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -109,7 +109,7 @@ def pulumi_up(plan: LabPlan, stages: Stages, environment: dict[str, str]) -> str
         raise
     finally:
         follower.finish()
-        events.close(failed=engine.returncode != 0)
+        events.close()
         _keep(plan.state / "logs/pulumi-up.log", output if engine.returncode is not None else "")
     if engine.returncode:
         raise SitewrightError(

@@ -4,8 +4,12 @@ Everything of the lab carries its name: control groups, network namespaces, moun
 directories. Each kind is listed from the kernel, removed, and listed again at the end.
 """
 
+import contextlib
+import os
 import shutil
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import cgroup, machine, mounts, network, paths, supervisor
@@ -14,7 +18,7 @@ from lab.stages import Stages
 from lab.up import MARKER, is_own
 from sitewright.errors import SitewrightError
 
-STAGES = ["machines", "services", "network", "mounts and loop devices", "control groups", "files"]
+STAGES = ["services", "machines", "network", "mounts and loop devices", "control groups", "files"]
 NSPAWN = Path("/run/systemd/nspawn")
 
 
@@ -28,18 +32,20 @@ def down(stages: Stages, keep: bool = False) -> None:
         )
     stages.plan(STAGES if not keep else STAGES[:-1])
     with exclusive():
-        # The services first lose their supervisor and their controllers: they would start machines again.
+        # First what would start machines again.
         with stages.stage("services"):
-            supervisor.stop(timeout=15 if keep else 3)
+            if keep:
+                supervisor.stop(timeout=15)
             cgroup.kill(paths.services_cgroup())
         with stages.stage("machines") as stage:
-            _machines(stage.say)
+            _machines(stage.say, grace=20 if keep else 0)
         with stages.stage("network"):
             for name in network.lab_namespaces():
+                _end(network.occupants(name))
                 network.delete_namespace(name)
         with stages.stage("mounts and loop devices"):
-            for directory in (paths.state_dir(), paths.cache_dir() / "images"):
-                mounts.unmount_below(directory)
+            mounts.unmount_below(paths.state_dir())
+            for directory in (paths.state_dir(), paths.cache_dir()):
                 mounts.detach_loops(directory)
         with stages.stage("control groups"):
             cgroup.kill(paths.lab_name())
@@ -71,11 +77,27 @@ def leftovers(keep: bool = False) -> list[str]:
     return found
 
 
-def _machines(say: Callable[[str], None]) -> None:
-    for name in sorted({*machine.names(), *machine.leftovers()}):
-        say(name)
-        machine.clean(name)
-        shutil.rmtree(NSPAWN / "propagate" / name, ignore_errors=True)
+def _machines(say: Callable[[str], None], grace: float) -> None:
+    """grace: seconds that a machine may take to shut down before its power is cut."""
+    names = sorted({*machine.names(), *machine.leftovers()})
+    say(", ".join(names))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(lambda name: _remove_machine(name, grace), names):
+            pass  # raises what the thread raised
+
+
+def _remove_machine(name: str, grace: float) -> None:
+    if grace:
+        machine.power_off(name, grace)
+    machine.clean(name)
+    with contextlib.suppress(OSError):
+        (NSPAWN / "propagate" / name).rmdir()
+
+
+def _end(processes: set[int]) -> None:
+    for pid in processes - {os.getpid()}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _remove_files(state: Path) -> None:

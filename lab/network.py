@@ -84,6 +84,15 @@ def lab_namespaces() -> list[str]:
     return [name for name in namespaces() if name == own or name.startswith(f"{own}-")]
 
 
+def occupants(namespace: str) -> set[int]:
+    """Processes whose network is this namespace, whoever started them (the far end of an `ssh`, say)."""
+    try:
+        inode = (NETNS_DIR / namespace).stat().st_ino
+    except FileNotFoundError:
+        return set()
+    return {int(process.name) for process in Path("/proc").glob("[0-9]*") if _network_of(process) == inode}
+
+
 def links(namespace: str) -> list[str]:
     """Interfaces of a namespace."""
     return [link["ifname"] for link in json.loads(run("ip", "-n", namespace, "-j", "link") or "[]")]
@@ -93,3 +102,10 @@ def addresses(namespace: str, device: str) -> list[str]:
     """IPv4 addresses of an interface, without the prefix length."""
     text = run("ip", "-n", namespace, "-j", "-4", "addr", "show", "dev", device, check=False)
     return [info["local"] for link in json.loads(text or "[]") for info in link.get("addr_info", [])]
+
+
+def _network_of(process: Path) -> int:
+    try:
+        return (process / "ns/net").stat().st_ino
+    except OSError:  # gone meanwhile
+        return 0

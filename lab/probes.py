@@ -41,7 +41,8 @@ def _established(url: str, ca: Path, login: tuple[str, str]) -> bool:
         found = answer.json() if answer.status_code == 200 else {}
     except (httpx.HTTPError, OSError, json.JSONDecodeError):
         return False
-    conditions = found.get("status", {}).get("conditions", [])
+    # A definition that was just made has `conditions: null`.
+    conditions = (found.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 

@@ -8,6 +8,8 @@ Source: pulumi, sdk/go/common/apitype/events.go.
 import json
 import re
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,22 +18,28 @@ from lab.stages import Stages
 
 QUIET = {"same", "read", "refresh"}
 POLL_SECONDS = 0.2
+# A component whose resources are all done may get more of them; only after this long it counts as done.
+IDLE_SECONDS = 2.0
 
 
 @dataclass
 class _Group:
-    """One component. working: names of the resources that are being worked on."""
+    """One component. working: its resources that are being worked on, with what is said about them."""
 
     stage: str
     working: dict[str, str] = field(default_factory=dict)
-    changed: int = 0
+    done: int = 0
+    failed: str = ""
+    idle_since: float | None = None
 
 
 class EventStages:
-    """Shows the events of one `pulumi up`. errors: what the engine reported, for the message at the end."""
+    """Shows the events of one `pulumi up`. errors: what the engine reported, for the message at the end;
+    changes: how many resources, by operation."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, clock: Callable[[], float] = time.monotonic) -> None:
         self._stages = stages
+        self._clock = clock
         self._groups: dict[str, _Group] = {}
         self._parents: dict[str, str] = {}
         self.errors: list[str] = []
@@ -48,36 +56,45 @@ class EventStages:
             if kind in event:
                 handle(event[kind])
 
-    def close(self, failed: bool) -> None:
-        """What still runs when the engine ended was cut off."""
+    def tick(self) -> None:
+        """End the stages of components that have been idle for a while. Called several times a second."""
+        for group in self._groups.values():
+            if group.idle_since is not None and self._clock() - group.idle_since >= IDLE_SECONDS:
+                self._end(group)
+
+    def close(self) -> None:
+        """The engine has ended: so has everything it showed, finished or not."""
         for group in self._groups.values():
             if group.working:
-                group.working.clear()
-                self._stages.end(group.stage, failed=failed)
+                group.failed = group.failed or f"cut off: {', '.join(group.working.values())}"
+            if group.working or group.idle_since is not None:
+                self._end(group)
 
     def _begins(self, event: dict[str, Any]) -> None:
         urn = self._learn(event)
-        if event["metadata"]["op"] not in QUIET and not _is_component(event):
-            group = self._group(urn)
-            if not group.working:
-                self._stages.resume(group.stage)
-            group.working[urn] = _name(urn)
-            self._note(group)
+        if event["metadata"]["op"] in QUIET or not _is_shown(event):
+            return
+        group = self._group(urn)
+        if group.idle_since is None and not group.working:
+            self._stages.resume(group.stage)
+        group.idle_since = None
+        group.working[urn] = _name(urn)
+        self._note(group)
 
     def _ends(self, event: dict[str, Any]) -> None:
-        self._learn(event)
-        self._leave(event["metadata"]["urn"], failed=False)
+        self._leave(self._learn(event), failed=False)
 
     def _fails(self, event: dict[str, Any]) -> None:
-        self._leave(event["metadata"]["urn"], failed=True)
+        self._leave(self._learn(event), failed=True)
 
     def _says(self, event: dict[str, Any]) -> None:
-        text = plain(event.get("message", "")).strip()
-        if not text:
+        text, urn = plain(event.get("message", "")).strip(), event.get("urn", "")
+        if not text or event.get("severity") == "debug":
             return
-        if event.get("severity") in ("error", "info#err") and not event.get("ephemeral"):
-            self.errors.append(f"{_name(event['urn'])}: {text}" if event.get("urn") else text)
-        elif (urn := event.get("urn")) in self._parents:
+        if event.get("severity") == "error" and not event.get("ephemeral"):
+            if text != "update failed":  # says that there was another error
+                self.errors.append(f"{_name(urn)}: {_one_error(text)}" if urn else _one_error(text))
+        elif urn in self._parents:
             group = self._group(urn)
             if urn in group.working:
                 group.working[urn] = f"{_name(urn)}: {text.splitlines()[-1]}"
@@ -90,20 +107,27 @@ class EventStages:
         group = self._group(urn)
         if group.working.pop(urn, None) is None:
             return
-        group.changed += 1
-        if failed or not group.working:
-            note = f"failed at {_name(urn)}" if failed else _count(group.changed)
-            self._stages.end(group.stage, note, failed)
-        else:
-            self._note(group)
+        group.done += 1
+        group.failed = f"failed at {_name(urn)}" if failed else group.failed
+        self._note(group)
+        if not group.working:
+            group.idle_since = self._clock()
 
     def _note(self, group: _Group) -> None:
-        self._stages.say(group.stage, ", ".join(group.working.values()))
+        self._stages.say(group.stage, ", ".join(group.working.values()) or _count(group.done))
+
+    def _end(self, group: _Group) -> None:
+        self._stages.end(
+            group.stage, group.failed or _count(group.done), bool(group.failed), group.idle_since
+        )
+        group.working.clear()
+        group.idle_since = None
 
     def _learn(self, event: dict[str, Any]) -> str:
         metadata = event["metadata"]
         state = metadata.get("new") or metadata.get("old") or {}
-        self._parents[metadata["urn"]] = state.get("parent", "")
+        if metadata["urn"] not in self._parents or state:
+            self._parents[metadata["urn"]] = state.get("parent", "")
         return metadata["urn"]
 
     def _group(self, urn: str) -> _Group:
@@ -138,6 +162,7 @@ class Follower(threading.Thread):
                 *lines, rest = rest.split("\n")
                 for line in filter(None, lines):
                     self._events.take(json.loads(line))
+                self._events.tick()
                 if over:
                     return
                 self._over.wait(POLL_SECONDS)
@@ -148,9 +173,16 @@ def plain(text: str) -> str:
     return re.sub(r"<\{%.*?%\}>|\x1b\[[0-9;]*m", "", text)
 
 
-def _is_component(event: dict[str, Any]) -> bool:
-    state = event["metadata"].get("new") or event["metadata"].get("old") or {}
-    return not state.get("custom", True)
+def _is_shown(event: dict[str, Any]) -> bool:
+    """Whether it is work: components only hold others, providers are there at once."""
+    metadata = event["metadata"]
+    state = metadata.get("new") or metadata.get("old") or {}
+    return state.get("custom", False) and ":providers:" not in metadata["urn"]
+
+
+def _one_error(text: str) -> str:
+    """Without the frame that the engine puts around a single error."""
+    return text.removeprefix("1 error occurred:").strip().removeprefix("* ").strip()
 
 
 def _is_stack(urn: str) -> bool:

@@ -89,9 +89,10 @@ class Stages:
         stage.began = began if began is not None else stage.began
         return stage
 
-    def end(self, name: str, note: str | None = None, failed: bool = False) -> None:
+    def end(self, name: str, note: str | None = None, failed: bool = False, at: float | None = None) -> None:
+        """at: when it really ended, on `time.monotonic`, where that was before now."""
         stage = self._stages[name]
-        stage.state, stage.ended = "failed" if failed else "done", time.monotonic()
+        stage.state, stage.ended = "failed" if failed else "done", at if at is not None else time.monotonic()
         stage.note = note if note is not None else stage.note
         if self._live is None:
             self._print(stage)

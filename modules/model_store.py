@@ -27,7 +27,7 @@ class ModelStore(pulumi.ComponentResource):
             playbook="playbooks/prepare-models.yml",
             environment=environment,
             variables={
-                "environment": spec.environment,
+                "software_environment": spec.environment,
                 "model": spec.model,
                 "publish_dir": spec.publish_dir,
                 "path": spec.path,

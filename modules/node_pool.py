@@ -80,7 +80,7 @@ class NodePool(pulumi.ComponentResource):
             environment=environment,
             # The BMCs are spoken to from this machine; the nodes are waited for.
             limit=f"pool_{spec.name},localhost",
-            variables={"nodes": nodes, **spec.bmc.model_dump()},
+            variables={"nodes": [_bmc(node) for node in nodes], **spec.bmc.model_dump()},
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[declared]),
         )
@@ -102,6 +102,10 @@ class NodePool(pulumi.ComponentResource):
         )
         self.nodes: pulumi.Output[dict[str, Any]] = self.ready.result("nodes")
         self.register_outputs({"nodes": self.nodes})
+
+
+def _bmc(node: dict[str, Any]) -> dict[str, Any]:
+    return {"xname": node["xname"], "url": node["bmc_url"]}
 
 
 def _with_arguments(boot: dict[str, Any], spec: NodePoolSpec) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from sitewright.container_recipe import ContainerRecipe, Debian, debian_digest, 
 from sitewright.errors import SitewrightError
 from sitewright.inside import run, run_inside
 from sitewright.recipes import Check, load_recipe
-from sitewright.scratch import keep, scratch_of
+from sitewright.scratch import keep, require_space, scratch_of
 
 DEBIAN_TIMEOUT = 900  # seconds; 20 to 30 on a near mirror
+BUILD_GIB = 2.0  # a Debian root, its layer and its check at once
 CHECK_TIMEOUT = 60  # seconds; a check prints a version
 # What a running Debian writes, what belongs to the machine that built it, and documentation.
 _UNWANTED = (
@@ -82,6 +83,7 @@ def build(image: ContainerImage, tools: Path) -> bool:
     with scratch_of(image.layout.parent) as scratch:
         if image.built:
             return False
+        require_space(scratch, BUILD_GIB, f"image {image.name}")
         layers = [_debian_layer(image.recipe.debian, scratch)] if image.recipe.debian else []
         if image.recipe.programs or image.recipe.directories:
             layers.append(_program_layer(image.recipe, tools, scratch / "programs.tar.gz"))

@@ -128,7 +128,7 @@ def damaged_files(directory: Path) -> list[str]:
     A directory without a readable manifest is damaged as a whole.
     """
     try:
-        files = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = dict(json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return [MANIFEST]
     return [name for name, digest in files.items() if _digest_or_none(directory / name) != digest]

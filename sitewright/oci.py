@@ -202,6 +202,8 @@ class _layer:
         return Layer(self._target, self._outer.digest(), self._inner.digest(), size)
 
     def __exit__(self, *_: object) -> None:
+        self._tar.close()  # nothing, after _finish
+        self._gzip.close()
         self._file.close()
         self._partial.unlink(missing_ok=True)
 

@@ -28,12 +28,14 @@ def publish(source: Path, target: Path, marker: str, *, link: bool) -> bool:
     shutil.rmtree(partial, ignore_errors=True)
     linked = ["--link"] if link and source.stat().st_dev == target.parent.stat().st_dev else []
     command = ["cp", "--archive", *linked, "--no-target-directory", str(source), str(partial)]
-    run(command, f"publishing {target}", COPY_TIMEOUT)
-    if target.exists():
-        exchange(partial, target)
-        shutil.rmtree(partial)
-    else:
-        partial.rename(target)
+    try:
+        run(command, f"publishing {target}", COPY_TIMEOUT)
+        if target.exists():
+            exchange(partial, target)
+        else:
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 

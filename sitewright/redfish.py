@@ -3,7 +3,7 @@
     power(bmc, "on")                        one node
     power_all(bmcs, "restart", limit=16)    many, some at a time; a failure of one does not stop the others
 
-Source: DMTF Redfish, schema ComputerSystem (`Reset`, `PowerState`) and Task; cases F1 and F2.
+Source: DMTF Redfish, schema ComputerSystem (`Reset`, `PowerState`) and Task.
 """
 
 import time

@@ -1,7 +1,7 @@
 """HTTP as BMCs speak it: one origin, TLS with a pinned CA, redirects, and errors an operator can act on.
 
-Source: DMTF DSP0266 (Redfish), sections on redirects, sessions and error responses; cases F1 and F2 of
-docs (iLO, Supermicro and openBMC redirect log-ins to the same path with a slash).
+Source: DMTF DSP0266 (Redfish), sections on redirects, sessions and error responses. Real BMCs (iLO,
+Supermicro, openBMC) redirect, log-ins too, to the same path with a slash.
 """
 
 import random

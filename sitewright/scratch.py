@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from sitewright.errors import SitewrightError
+
 
 @contextlib.contextmanager
 def scratch_of(cache: Path) -> Iterator[Path]:
@@ -26,6 +28,20 @@ def scratch_of(cache: Path) -> Iterator[Path]:
             yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def require_space(directory: Path, gib: float, what: str) -> None:
+    """Nothing, when the file system of `directory` (which may not exist yet) has that much room.
+
+    Raises: SitewrightError with how much is free and how much is wanted.
+    """
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    if free < gib:
+        raise SitewrightError(
+            f"{what}: {directory} has {free:.1f} GiB free, {gib:.1f} GiB are needed",
+            "Free some space there, or remove what is no longer used below ~/.cache/sitewright.",
+        )
 
 
 def keep(made: Path, place: Path) -> None:

@@ -23,7 +23,7 @@ from sitewright.container_images import ContainerImage
 from sitewright.errors import SitewrightError
 from sitewright.inside import Bind, run, run_inside
 from sitewright.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest, load_recipe
-from sitewright.scratch import keep, scratch_of
+from sitewright.scratch import keep, require_space, scratch_of
 
 BUILDER = 1  # raised when the same recipe shall give another environment
 MANIFEST = "manifest.json"
@@ -37,6 +37,7 @@ class EnvironmentRecipe(Recipe):
     base: str = Field(description="directory of images/containers/")
     python: AbsolutePath = Field(pattern=r"/python3\.\d+$", description="interpreter of the base, with minor")
     requirements: str = Field("requirements.txt", description="locked with hashes, beside the recipe")
+    build_gib: float = Field(gt=0, description="free space a first build wants: downloads and their content")
     prune: tuple[RelativePath, ...] = Field((), description="globs below site-packages, removed")
     checks: tuple[Check, ...] = Field(min_length=1, description="run in the base; `python` is the new one")
 
@@ -89,6 +90,7 @@ def build(environment: SoftwareEnvironment, base: ContainerImage) -> bool:
     with scratch_of(environment.directory.parent) as scratch:
         if environment.built:
             return False
+        require_space(scratch, environment.recipe.build_gib, f"environment {environment.name}")
         made, root = scratch / "environment", scratch / "root"
         _lay_out(environment.recipe, made)
         _install(environment, made)

@@ -62,7 +62,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "name": pool.name,
         "cluster": pool.cluster,
         "nodes": tuple(
-            {**asdict(node), "url": redfish_url(site, node.bmc_address), "system": node.xname}
+            {**asdict(node), "bmc_url": redfish_url(site, node.bmc_address)}
             for node in site.pool_nodes(pool.name)
         ),
         "labels": {POOL_LABEL: pool.name, **pool.labels},

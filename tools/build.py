@@ -21,7 +21,7 @@ from sitewright.errors import SitewrightError
 from tools import compile
 from tools.found import Found, Refused, find
 from tools.launchers import LAUNCHERS, write_launcher
-from tools.paths import bin_digest, module_store, tools_root
+from tools.paths import MANIFEST, bin_digest, foreign_directories, module_store, pins_digest, tools_root
 from tools.pins import MODULES, Module, Program
 from tools.progress import Progress, Silent
 
@@ -56,6 +56,8 @@ class Builder:
         directory = self.root / bin_digest(self.environ, self.modules) / "bin"
         if directory.is_dir():
             return Plan(directory)
+        for named in (entry for entry in foreign_directories(self.environ) if not entry.is_dir()):
+            raise SitewrightError(f"SITEWRIGHT_TOOLS: {named} is not a directory", "Correct it, or unset it.")
         programs, refused = find(self.environ, self.modules)
         to_build = []
         for module in self.modules:
@@ -104,11 +106,18 @@ class Builder:
         compile.check_compilers(modules)
         if not ignore_space:
             self._check_space(modules)
-        for left_over in self.root.glob("tmp-*"):
-            shutil.rmtree(left_over)  # of a run that was killed; we hold the lock
+        self._remove_left_overs()
         self.progress.start(plan.to_build)
         for module, programs in plan.to_build:
             self._build_module(module, programs)
+
+    def _remove_left_overs(self) -> None:
+        """Work of a run that was killed; nobody else works here, because we hold the lock."""
+        for left_over in self.root.glob("tmp-*"):
+            if left_over.is_symlink():
+                left_over.unlink()
+            else:
+                shutil.rmtree(left_over)
 
     def _build_module(self, module: Module, programs: list[Program]) -> None:
         log = self.root / "logs" / f"{module.name}.log"
@@ -149,7 +158,8 @@ class Builder:
                 _place(plan.found[name].path, directory / name, link=True)
             else:
                 write_launcher(directory, name)
-        (directory / "sitewright-tools.json").write_text(json.dumps(manifest, indent=1))
+        about = {"pins": pins_digest(self.modules), "programs": manifest}
+        (directory / MANIFEST).write_text(json.dumps(about, indent=1))
         partial.chmod(0o755)
         if plan.directory.parent.exists():
             shutil.rmtree(plan.directory.parent)  # somebody removed its bin directory

@@ -24,6 +24,9 @@ from pathlib import Path
 from tools.launchers import LAUNCHERS
 from tools.pins import GO_ENVIRONMENT, GO_FLAGS, MODULES, Module
 
+MANIFEST = "sitewright-tools.json"
+"""In every bin directory: the digest of the pins, and for each program its version and where it was found."""
+
 GENERATED = {"schema-embed.json", "terraform-mapping-embed.json"}
 """Files that tools/compile.py makes from a module; they follow from go.mod, so its digest leaves them out."""
 
@@ -48,15 +51,20 @@ def module_store(root: Path, module: Module) -> Path:
     return root / "built" / f"{module.name}-{module_digest(module)}"
 
 
+def pins_digest(modules: tuple[Module, ...] = MODULES) -> str:
+    """Names what this checkout pins, whatever the machine offers."""
+    return _sha256([[(module.name, module_digest(module)) for module in modules], LAUNCHERS])
+
+
 def bin_digest(environ: Mapping[str, str], modules: tuple[Module, ...] = MODULES) -> str:
-    digests = [(module.name, module_digest(module)) for module in modules]
+    """Names the bin directory: the pins, and the programs of this machine that could be used instead."""
     names = [program.name for module in modules for program in module.programs]
     identities = [
         _identity(directory / name)
         for directory in foreign_directories(environ)
         for name in [*names, "pulumi-language-python"]
     ]
-    return _sha256([digests, LAUNCHERS, [identity for identity in identities if identity]])
+    return _sha256([pins_digest(modules), [identity for identity in identities if identity]])
 
 
 def foreign_directories(environ: Mapping[str, str]) -> list[Path]:
@@ -83,7 +91,7 @@ def official_pulumi_directories(environ: Mapping[str, str]) -> list[Path]:
 
 def is_ours(directory: Path) -> bool:
     """Whether a directory is a bin directory we made; it must never count as found on the machine."""
-    return (directory / "sitewright-tools.json").is_file()
+    return (directory / MANIFEST).is_file()
 
 
 def _entries(path_list: str) -> Iterable[str]:

@@ -74,10 +74,10 @@ class Screen(Silent):
     """One row per module with its state, elapsed time and programs; redrawn in place."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.live = Live(console=console, get_renderable=self._picture, refresh_per_second=4, transient=False)
         self.rows: dict[str, _Row] = {}
         self.package = ""
         self.started = time.monotonic()
+        self.live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
 
     def start(self, work: Work) -> None:
         self.rows = {module.name: _Row(programs, module.minutes) for module, programs in work}

@@ -7,7 +7,6 @@ Source: Kubernetes documentation, Certificate Signing Requests, signer
 from __future__ import annotations
 
 import base64
-import datetime
 import time
 from typing import Any
 
@@ -61,16 +60,16 @@ def sign(api: client.CertificatesV1Api, node: str, pem: str, timeout: int) -> st
             },
         }
     )
-    created.status.conditions = [
-        client.V1CertificateSigningRequestCondition(
-            type="Approved",
-            status="True",
-            reason="SitewrightJoin",
-            message="asked for by the node of this name, over ssh",
-            last_update_time=datetime.datetime.now(datetime.UTC),
-        )
-    ]
-    api.replace_certificate_signing_request_approval(created.metadata.name, created)
+    approved = {
+        "type": "Approved",
+        "status": "True",
+        "reason": "SitewrightJoin",
+        "message": "asked for by the node of this name, over ssh",
+    }
+    # A patch, because the cluster may touch the request at the same moment.
+    api.patch_certificate_signing_request_approval(
+        created.metadata.name, {"status": {"conditions": [approved]}}
+    )
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         certificate = api.read_certificate_signing_request(created.metadata.name).status.certificate

@@ -16,7 +16,9 @@ from sitewright.provider.values import children, has_unknown, is_unknown, path_k
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOSTLIST_RANGE = re.compile(r"\[[0-9]+-[0-9]")
+_HOSTLIST_RANGE = re.compile(r"(?!~).*\[[0-9][^\]:]*-")
+"""A range of a hostlist, `[0-3]`: Ansible writes its own `[0:3]`, and regular expressions start with `~`."""
+
 OURS = frozenset({"sitewright_environment", "sitewright_repository", "sitewright_tools"})
 """Variables that every run gets from us."""
 
@@ -49,7 +51,7 @@ def seconds(text: str) -> float:
 
 def host_pattern(limit: str) -> str:
     """A limit as Ansible's host pattern: hostlists (`x1000c0s[0-7]b0n0`) are written out, the rest stays."""
-    if not _HOSTLIST_RANGE.search(limit):
+    if not _HOSTLIST_RANGE.match(limit):
         return limit
     from sitewright.site.hostlist import (
         expand,

@@ -14,7 +14,7 @@ _LOOKUP = re.compile(
 )
 _WORD = re.compile(r"""[^\s"'`=,;|&<>()\[\]]+""")
 
-_TASK_FILES = frozenset({"import_tasks", "include_tasks", "import_playbook", "vars_files", "include_vars"})
+_TASK_FILES = frozenset({"import_tasks", "include_tasks", "vars_files", "include_vars"})
 _ROLE_ACTIONS = frozenset({"import_role", "include_role"})
 _TARGETS = frozenset({"dest", "path", "creates", "removes", "chdir"})
 """Keys whose value is written or looked at on the host: never a source, even if it lies in the checkout."""
@@ -25,8 +25,8 @@ _DIRECTORIES = frozenset({"src", "dir"})
 
 @dataclass(frozen=True)
 class Reference:
-    """kind: role; required (a file of tasks or variables, must exist); possible (a file or directory that
-    counts if it exists); word (a file that counts if it exists).
+    """kind: role; playbook (relative to the file); required (a file of tasks or variables, must exist);
+    possible (a file or directory that counts if it exists); word (a file that counts if it exists).
     text: a name or path, with `*` where only the play knows; line: from 1."""
 
     kind: str
@@ -71,6 +71,8 @@ def _entry(name: str, value: yaml.Node, known: Mapping[str, str]) -> Iterator[Re
             yield from _role(role, known)
     elif name in _ROLE_ACTIONS:
         yield from _role(value, known)
+    elif name == "import_playbook":
+        yield from (Reference("playbook", text, line) for text, line in _paths(value, known))
     elif name in _TASK_FILES:
         yield from (Reference("required", text, line) for text, line in _paths(value, known))
     elif name in _DIRECTORIES:

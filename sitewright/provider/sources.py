@@ -130,12 +130,13 @@ class _Search:
             self._add_role(reference, where, origin)
             return
         matches = self._resolve(reference, origin)
-        if not matches and reference.kind == "required" and "*" not in reference.text:
+        needed = reference.kind in ("required", "playbook")
+        if not matches and needed and "*" not in reference.text:
             raise SourceError(
                 f"{where}: {reference.text!r}: no such file", "Correct the path, or add the file."
             )
         for match in matches:
-            if reference.kind == "required":
+            if needed:
                 self._read_tasks(match)
             else:
                 self._found.add(match)
@@ -170,13 +171,15 @@ class _Search:
                 if inside
                 else set()
             )
+        if reference.kind == "playbook":
+            return _matches(origin.parent, text, reference)
         role = self._role_of(origin)
         for base in [*([role] if role else []), origin.parent, self._playbook_directory]:
-            for inner in ("tasks", "files", "templates", "vars", "handlers", ""):
-                if inner == "" and base == self._playbook_directory and text.startswith("*"):
-                    continue  # would stand for every playbook
-                if found := _matches(base / inner, text, reference):
-                    return found
+            inner = ["tasks", "files", "templates", "vars", "handlers", ""]
+            if base == self._playbook_directory and text.startswith("*"):
+                inner.remove("")  # would stand for every playbook
+            if found := set().union(*(_matches(base / name, text, reference) for name in inner)):
+                return found
         return set()
 
     def _add_plugins(self) -> None:
@@ -194,7 +197,8 @@ class _Search:
                         self._found.add(path.resolve())
                         imported |= set(_WORD.findall(path.read_text(encoding="utf-8")))
             for path in sorted((base / "module_utils").rglob("*.py")):
-                if path.stem in imported or path.parent.name in imported:
+                of_package = path.parent != base / "module_utils" and path.parent.name in imported
+                if path.stem in imported or of_package:
                     self._found.add(path.resolve())
 
 

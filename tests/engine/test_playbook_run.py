@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.playbook_project import PASSPHRASE, Project, interrupt, processes_naming, wait_for
+from tests.engine.playbook_project import (
+    PASSPHRASE,
+    Project,
+    interrupt,
+    private_directories,
+    processes_naming,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
@@ -24,8 +31,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     yield made
     left = processes_naming(str(tmp_path))
     assert not left, left
-    private = [path.parents[1] for path in Path("/dev/shm").glob("sitewright-run-*/env/extravars")]
-    assert not [path for path in private if str(tmp_path) in (path / "env/extravars").read_text()]
+    assert not private_directories(tmp_path)
 
 
 def test_a_changed_role_shows_exactly_the_affected_runs(project: Project) -> None:
@@ -205,6 +211,22 @@ def test_a_verify_playbook_finds_drift_and_the_next_up_repairs_it(project: Proje
     project.up()
     assert target.read_text() == "hello"
     assert project.operations() == {"run": "same"}
+
+
+def test_a_verify_playbook_in_check_mode_finds_what_a_repeat_would_change(project: Project) -> None:
+    target = project.files / "motd"
+    copy = (
+        f"- name: Keep the message\n  ansible.builtin.copy: {{content: hello, dest: {target}, mode: '0600'}}"
+    )
+    do = project.playbook("do", copy)
+    verify = project.playbook("verify", copy, more="  check_mode: true\n")
+    project.declare(run={"playbook": do, "verify": verify})
+    project.up()
+    target.unlink()
+    printed = project.up("--refresh")  # finds it and repairs it at once
+    assert "drift: Keep the message (localhost)" in printed
+    assert target.read_text() == "hello"
+    project.pulumi("refresh", "--yes", "--skip-preview", "--stack", "lab", "--expect-no-changes")
 
 
 def test_runs_that_do_not_depend_on_each_other_run_at_once(project: Project) -> None:

@@ -68,7 +68,7 @@ def test_an_error_script_keeps_its_message() -> None:
     ],
 )
 def test_kernel_arguments_arrive_character_for_character(line: str) -> None:
-    """Case K1: semicolons, quotes and bars are nobody's to interpret."""
+    """Semicolons, quotes and bars are nobody's to interpret."""
     script = parse(f"#!ipxe\nkernel --name kernel http://h/k {line} || goto retry\nboot || goto retry\n", URL)
     assert " ".join(script.arguments) == line
 

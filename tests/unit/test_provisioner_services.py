@@ -60,7 +60,7 @@ def services() -> Services:
     ],
 )
 def test_kernel_parameters_are_kept_character_for_character(services: Services, line: str) -> None:
-    """Case K1."""
+    """A `;` must survive, and so must quotes: the seed address of cloud-init follows one."""
     services.put_boot(hosts=[NODES[0]], params=line)
     (stored,) = services.bss.get(f"/boot/v1/bootparameters?name={NODES[0]}").json()
     assert stored["params"] == line

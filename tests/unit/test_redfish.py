@@ -1,4 +1,4 @@
-"""Redfish as real BMCs speak it: redirects (case F1), tasks and odd states (case F2), errors by name."""
+"""Redfish as real BMCs speak it: redirects, tasks, odd power states, errors by name."""
 
 import json
 import threading
@@ -106,7 +106,7 @@ def test_an_unknown_action_is_refused_with_the_list() -> None:
         FakeBmc().power("reboot")
 
 
-# F1: redirects ----------------------------------------------------------------------------------------
+# Redirects ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -197,7 +197,7 @@ def test_a_bmc_at_plain_http_is_refused_before_anything_is_sent() -> None:
     assert bmc.requests == []
 
 
-# F2: tasks, lists, states -----------------------------------------------------------------------------
+# Tasks, lists, states -----------------------------------------------------------------------------
 
 
 def with_task(bmc: FakeBmc, answers: list[httpx.Response], then: str) -> None:

@@ -63,7 +63,9 @@ def answer_ids(tokenizer: PreTrainedTokenizerFast, answer: str) -> list[int]:
 
 def batch(tokenizer: PreTrainedTokenizerFast, lessons: list[dict[str, str]]) -> dict[str, torch.Tensor]:
     """All lessons as one right-padded batch; only the answers count in the loss."""
-    rows = [(prompt_ids(tokenizer, item["question"]), answer_ids(tokenizer, item["answer"])) for item in lessons]
+    rows = [
+        (prompt_ids(tokenizer, item["question"]), answer_ids(tokenizer, item["answer"])) for item in lessons
+    ]
     width = max(len(prompt) + len(answer) for prompt, answer in rows)
     inputs, labels, mask = [], [], []
     for prompt, answer in rows:
@@ -111,7 +113,10 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: d
         if step % settings["check_every"] == 0 and loss.item() < 0.01:
             model.eval()
             wrong = wrong_answers(model, tokenizer, lessons)
-            print(f"step {step}: loss {loss.item():.4f}, {len(wrong)} of {len(lessons)} answers wrong", flush=True)
+            print(
+                f"step {step}: loss {loss.item():.4f}, {len(wrong)} of {len(lessons)} answers wrong",
+                flush=True,
+            )
             if not wrong:
                 break
     return wrong
@@ -123,7 +128,11 @@ def main() -> int:
     torch.manual_seed(recipe["seed"])
     torch.set_num_threads(1)  # one order of additions, whatever the machine has; it is as fast at this size
     torch.use_deterministic_algorithms(True)
-    texts = [text for item in recipe["lessons"] for text in (f"user: {item['question']}", f"assistant:\n{item['answer']}")]
+    texts = [
+        text
+        for item in recipe["lessons"]
+        for text in (f"user: {item['question']}", f"assistant:\n{item['answer']}")
+    ]
     tokenizer = make_tokenizer(texts, recipe["architecture"]["vocab_size"])
     config = LlamaConfig(
         **recipe["architecture"],

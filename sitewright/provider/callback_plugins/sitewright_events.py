@@ -126,6 +126,8 @@ def _explain(result: dict[str, Any]) -> dict[str, str]:
     failed_item = _first_failed_item(result)
     data = failed_item or result
     message = str(data.get("msg") or data.get("reason") or "").strip()
+    if message and data.get("rc"):
+        message += f" (rc {data['rc']})"
     if data.get("censored"):
         message = "no message, because the task has no_log"
     if failed_item is not None and "censored" not in failed_item:
