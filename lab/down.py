@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab import cgroup, machine, mounts, network, paths, supervisor
 from lab.lock import exclusive
+from lab.namespace import wait_until
 from lab.stages import Stages
 from lab.up import MARKER, is_own
 from sitewright.errors import SitewrightError
@@ -53,7 +54,9 @@ def down(stages: Stages, keep: bool = False) -> None:
         if not keep:
             with stages.stage("files"):
                 _remove_files(paths.state_dir())
-    if left := leftovers(keep):
+    # What was in use to the last moment is gone a moment later.
+    if not wait_until(lambda: not leftovers(keep), timeout=5):
+        left = leftovers(keep)
         raise SitewrightError(
             f"still there: {'; '.join(left)}",
             "Something outside the lab uses it (`fuser -vm <mount>` names who); end that and run this again.",
@@ -89,6 +92,7 @@ def _machines(say: Callable[[str], None], grace: float) -> None:
 def _remove_machine(name: str, grace: float) -> None:
     if grace:
         machine.power_off(name, grace)
+        machine.forget_exit(name)  # it did not end by itself: the next `lab up` starts it again
     machine.clean(name)
     with contextlib.suppress(OSError):
         (NSPAWN / "propagate" / name).rmdir()

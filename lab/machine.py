@@ -109,6 +109,11 @@ def exit_status(name: str) -> int | None:
         return None
 
 
+def forget_exit(name: str) -> None:
+    """From now on the machine counts as one that lost its power, however its last run ended."""
+    _exit_file(name).unlink(missing_ok=True)
+
+
 def names() -> list[str]:
     """Machines with a control group or a namespace: running, or not cleaned up."""
     prefix = f"{paths.lab_name()}-"

@@ -1,4 +1,4 @@
-"""Mounts and loop devices below a directory: found from what the kernel says, removed deepest first."""
+"""Mounts and loop devices below a directory: found from what the kernel says."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,14 @@ from lab.commands import run
 
 
 def below(directory: Path) -> list[Path]:
-    """Mount points at or below the directory, deepest first; a place mounted over twice is there twice."""
+    """Mount points at or below the directory, latest first: each before what it was mounted on or made of.
+    A place that was mounted over twice is there twice."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         target = Path(_unescape(line.split()[4]))
         if target == directory or directory in target.parents:
             found.append(target)
-    return sorted(found, key=lambda path: len(path.parts), reverse=True)
+    return found[::-1]
 
 
 def unmount_below(directory: Path) -> None:

@@ -14,6 +14,7 @@ from tools.locate import bin_dir
 
 ETCD = "http://127.0.0.1:2379"  # inside the lab's namespace
 ETCD_PEERS = "http://127.0.0.1:2380"
+COLLECTOR_PORT = 10257
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ def _hypervisor(plan: LabPlan) -> list[Service]:
             reads=sorted(pki.glob("*.crt")),
             priority=11,
         ),
+        Service(
+            "hypervisor-collector", _garbage_collector(pki), [("127.0.0.1", COLLECTOR_PORT)], priority=12
+        ),
         _python(
             "hypervisor",
             ["lab.hypervisor"],
@@ -139,7 +143,7 @@ def _hypervisor(plan: LabPlan) -> list[Service]:
 
 
 def _kube_apiserver(plan: LabPlan) -> list[str]:
-    """An API server without a cluster behind it. Off is what only a controller-manager would complete:
+    """An API server without a cluster behind it. Off is what only other controllers would complete:
     service accounts in pods, and the finalizer that protects claims in use."""
     pki, (host, port) = plan.state / "pki", plan.hypervisor_api
     return [
@@ -158,6 +162,21 @@ def _kube_apiserver(plan: LabPlan) -> list[str]:
         "--service-cluster-ip-range=10.96.0.0/16",  # no service uses it; the flag is demanded
         "--disable-admission-plugins=ServiceAccount,StorageObjectInUseProtection",
         "--endpoint-reconciler-type=none",
+        "--profiling=false",
+    ]
+
+
+def _garbage_collector(pki: Path) -> list[str]:
+    """Kubernetes' own, and nothing else of its controller-manager: it deletes what belonged to a deleted
+    object, and completes the deletions in the foreground that Pulumi asks for."""
+    return [
+        str(bin_dir() / "kube-controller-manager"),
+        f"--kubeconfig={pki}/hypervisor-inside.kubeconfig",
+        "--controllers=garbage-collector-controller",
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={COLLECTOR_PORT}",
+        f"--cert-dir={pki}/collector",
         "--profiling=false",
     ]
 

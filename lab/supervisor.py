@@ -17,6 +17,7 @@ from lab.services import Service, socket_file, supervisord_conf
 from sitewright.errors import SitewrightError
 
 START_SECONDS = 20
+STOP_SECONDS = 20  # supervisord itself kills what takes longer than `stopwaitsecs`
 
 
 def apply(services: list[Service]) -> None:
@@ -30,9 +31,7 @@ def apply(services: list[Service]) -> None:
         return
     with _rpc() as rpc:
         added, changed, removed = rpc.reloadConfig()[0]
-        for name in [*changed, *removed]:
-            rpc.stopProcessGroup(name)
-            rpc.removeProcessGroup(name)
+        _stop_groups(rpc, [*changed, *removed])
         for name in [*changed, *added]:
             rpc.addProcessGroup(name)
         for info in rpc.getAllProcessInfo():
@@ -65,6 +64,23 @@ def stop(timeout: float) -> None:
     except (OSError, SitewrightError):
         return
     wait_until(lambda: not cgroup.processes(paths.services_cgroup()), timeout, 0.1)
+
+
+def _stop_groups(rpc: Any, groups: list[str]) -> None:
+    """All at once, then each is forgotten."""
+    for name in groups:
+        rpc.stopProcessGroup(name, False)
+    ended = ("STOPPED", "EXITED", "FATAL")
+
+    def all_ended() -> bool:
+        return all(p["statename"] in ended for p in rpc.getAllProcessInfo() if p["group"] in groups)
+
+    if not wait_until(all_ended, STOP_SECONDS, 0.1):
+        raise SitewrightError(
+            f"services do not end within {STOP_SECONDS} s", "Run `sitewright lab up` again."
+        )
+    for name in groups:
+        rpc.removeProcessGroup(name)
 
 
 def _start(file: Path) -> None:

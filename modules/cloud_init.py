@@ -20,7 +20,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff\ufffe\u
 
 
 def user_data_problems(text: str) -> list[str]:
-    """What cloud-init would not take, one sentence per problem with its line number; empty when all is well."""
+    """What cloud-init would not take, a sentence per problem with its line; empty when all is well."""
     lines = text.split("\n")
     problems = []
     if lines[0].rstrip() != HEADER:

@@ -21,8 +21,8 @@ class Manifest(pulumi.CustomResource):
 
     manifest: a whole Kubernetes object; values may be Outputs. Put `pulumi.com/waitFor` into its annotations
               where the object becomes ready later than it is created.
-    name:     name of the resource in Pulumi. Default: the object's own name, which must then be known; keep it
-              stable, because another name means delete and create.
+    name:     name of the resource in Pulumi. Default: the object's own name, which must then be known. Keep
+              it stable: another name means another resource, created before the old one is deleted.
     """
 
     status: pulumi.Output[dict[str, Any]]

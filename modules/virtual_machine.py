@@ -43,7 +43,7 @@ class VirtualMachineSpec(Model):
     user_data: str | None = Field(None, repr=False, description="a cloud-config; None: name and keys only")
     run_strategy: Literal["RerunOnFailure", "Always", "Halted"] = "RerunOnFailure"
     keep_disk: bool = Field(False, description="leave the volume behind when the VM is deleted")
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field({})
 
     @field_validator("user_data")
     @classmethod
@@ -82,8 +82,8 @@ def render(spec: VirtualMachineSpec, storage_class: str) -> list[dict[str, Any]]
     """The cloud-init Secret and the VirtualMachine, in the order they are applied.
 
     storage_class: the one the hypervisor made for the image.
-    Source: Harvester's VM builder; kubevirt.io/v1. The API refuses inline user data above 2048 bytes, so it is
-    always a Secret.
+    Source: Harvester's VM builder; kubevirt.io/v1. The API refuses inline user data above 2048 bytes, so it
+    is always a Secret.
     """
     return [_secret(spec), _virtual_machine(spec, storage_class)]
 

@@ -24,7 +24,7 @@ class VmImageSpec(Model):
 
     @property
     def object_name(self) -> str:
-        """Name and digest: URL and checksum of an image cannot change, so another content is another object."""
+        """Name and digest: the URL of an image cannot change, so another content is another object."""
         return f"{self.name}-{self.checksum[:_DIGEST_LENGTH]}"
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 from sitewright import oci
 from sitewright.container_recipe import ContainerRecipe, Debian, debian_digest, recipe_digest
 from sitewright.errors import SitewrightError
-from sitewright.inside import run, run_inside
+from sitewright.inside import TOGETHER, run, run_inside
 from sitewright.recipes import Check, load_recipe
 from sitewright.scratch import keep, require_space, scratch_of
 
@@ -133,10 +133,11 @@ def _make_debian(debian: Debian, root: Path) -> None:
         file.read_text(encoding="utf-8") for file in sources if file.suffix in {".list", ".sources"}
     )
     command = [
+        *TOGETHER,
         "mmdebstrap",
         "--quiet",
         "--mode=root",
-        "--variant=essential",  # no apt inside: an image is rebuilt, not updated
+        f"--variant={debian.variant}",  # both without apt: an image is rebuilt, not updated
         '--aptopt=APT::Install-Recommends "false"',
         f"--include={','.join(debian.packages)}",
         debian.release,
@@ -147,9 +148,11 @@ def _make_debian(debian: Debian, root: Path) -> None:
     # SOURCE_DATE_EPOCH: packages that write times into files write this one.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     run(command, what, DEBIAN_TIMEOUT, text=text, environment=environment)
-    for pattern in _UNWANTED:
+    for pattern in (*_UNWANTED, *debian.remove):
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name, target in debian.links.items():
+        (root / name.removeprefix("/")).symlink_to(target)
 
 
 def _check(image: ContainerImage, layout: Path, root: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from sitewright.recipes import AbsolutePath, Check, Recipe, digest_of, file_digest
+from sitewright.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest
 
 BUILDER = 1  # raised when the same recipe shall give another image
 _REPOSITORY = r"^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$"
@@ -19,11 +19,20 @@ Mode = Annotated[str, StringConstraints(pattern=r"^0[0-7]{3,4}$")]
 class Debian(Recipe):
     """A Debian root file system without apt, made by mmdebstrap from the mirror this machine uses itself.
 
-    Recipes that name the same release and packages share the layer.
+    Recipes that name the same root share the layer.
     """
 
     release: str = Field(pattern=r"^[a-z]+$", description="code name, for example bookworm")
+    variant: Literal["essential", "extract"] = Field(
+        "essential",
+        description="essential: a small Debian, configured. extract: the packages and what they depend on, "
+        "unpacked only: no shell, no /etc/passwd, no alternatives",
+    )
     packages: tuple[str, ...] = Field(description="beyond the essential ones; nothing recommended is added")
+    links: dict[AbsolutePath, str] = Field(
+        default_factory=dict, description="symbolic link → where to; what configuring would have made"
+    )
+    remove: tuple[RelativePath, ...] = Field((), description="globs below the root of what nobody needs")
 
 
 class ContainerRecipe(Recipe):
@@ -52,8 +61,8 @@ def recipe_digest(recipe: ContainerRecipe, tools: Path) -> str:
     """
     hint = "Run `make tools`; a recipe may name only programs built there."
     programs = {name: file_digest(tools / name, hint) for name in sorted(set(recipe.programs.values()))}
-    return digest_of([BUILDER, recipe.model_dump(mode="json"), programs])
+    return digest_of([BUILDER, recipe.model_dump(mode="json", exclude_defaults=True), programs])
 
 
 def debian_digest(debian: Debian) -> str:
-    return digest_of([BUILDER, debian.model_dump(mode="json")])
+    return digest_of([BUILDER, debian.model_dump(mode="json", exclude_defaults=True)])

@@ -78,7 +78,8 @@ def find(name: str, recipes: Path, environment: SoftwareEnvironment, cache: Path
         )
     script = file_digest(recipes / name / recipe.train, "The recipe names it under `train`.")
     digest = digest_of(
-        [BUILDER, recipe.model_dump(mode="json"), script, environment.directory.name], digits=12
+        [BUILDER, recipe.model_dump(mode="json", exclude_defaults=True), script, environment.directory.name],
+        digits=12,
     )
     return Model(name, recipe, recipes / name, cache / f"{name}-{digest}")
 
@@ -113,7 +114,7 @@ def write_manifest(model: Model, directory: Path) -> None:
     content = {
         "name": model.name,
         "digest": f"sha256:{digest_of(files, digits=64)}",
-        "recipe": model.recipe.model_dump(mode="json"),
+        "recipe": model.recipe.model_dump(mode="json", exclude_defaults=True),
         "seed": model.recipe.seed,
         "question": model.recipe.lessons[0].question,
         "answer": model.recipe.lessons[0].answer,

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from pydantic import Field
 from sitewright import oci
 from sitewright.container_images import ContainerImage
 from sitewright.errors import SitewrightError
-from sitewright.inside import Bind, run, run_inside
+from sitewright.inside import SEARCH_PATH, Bind, run, run_inside
 from sitewright.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest, load_recipe
 from sitewright.scratch import keep, require_space, scratch_of
 
@@ -30,6 +32,7 @@ MANIFEST = "manifest.json"
 SHARED = "/shared/environments"  # where containers see environments
 INSTALL_TIMEOUT = 3600  # seconds; 5 GB over a slow link
 COMPILE_TIMEOUT = 1200  # seconds; 20 on two cores
+PREPARE_TIMEOUT = 600  # seconds
 CHECK_TIMEOUT = 300  # seconds; an import that reads from a cold disk
 
 
@@ -39,6 +42,7 @@ class EnvironmentRecipe(Recipe):
     requirements: str = Field("requirements.txt", description="locked with hashes, beside the recipe")
     build_gib: float = Field(gt=0, description="free space a first build wants: downloads and their content")
     prune: tuple[RelativePath, ...] = Field((), description="globs below site-packages, removed")
+    prepare: tuple[tuple[str, ...], ...] = Field((), description="commands run in the base, may write")
     checks: tuple[Check, ...] = Field(min_length=1, description="run in the base; `python` is the new one")
 
 
@@ -77,7 +81,9 @@ def find(name: str, recipes: Path, base: ContainerImage, cache: Path) -> Softwar
     """
     recipe = read_recipe(name, recipes)
     locked = file_digest(recipes / name / recipe.requirements, f"README.md of {name} says how to make it.")
-    digest = digest_of([BUILDER, recipe.model_dump(mode="json"), locked, base.layout.name], digits=12)
+    digest = digest_of(
+        [BUILDER, recipe.model_dump(mode="json", exclude_defaults=True), locked, base.layout.name], digits=12
+    )
     return SoftwareEnvironment(name, recipe, recipes / name, cache / f"{name}-{digest}")
 
 
@@ -97,6 +103,8 @@ def build(environment: SoftwareEnvironment, base: ContainerImage) -> bool:
         _prune(environment, made)
         oci.unpack(base.layout, root)
         _compile(environment, made, root)
+        for command in environment.recipe.prepare:
+            _prepare(environment, command, made, root)
         for check in environment.recipe.checks:
             _check(environment, check, made, root)
         _write_manifest(environment, made)
@@ -182,22 +190,38 @@ def _compile(environment: SoftwareEnvironment, made: Path, root: Path) -> None:
     status is ignored: packages carry tests for newer Pythons that do not compile; the checks come after.
     """
     compiler = "python -m compileall -q -q -j 0 --invalidation-mode unchecked-hash lib || true"
-    command = [
-        "/bin/sh",
-        "-c",
-        f'cd "{environment.path}" && PATH="{environment.path}/bin:$PATH" && {compiler}',
-    ]
-    what = f"environment {environment.name}: compiling"
-    bind = Bind(made, environment.path, read_only=False)
-    run_inside(root, command, what, COMPILE_TIMEOUT, binds=[bind])
+    command = ("/bin/sh", "-c", f'cd "{environment.path}" && {compiler}')
+    _run_in_base(
+        environment, command, "compiling", COMPILE_TIMEOUT, Bind(made, environment.path, False), root
+    )
+
+
+def _prepare(environment: SoftwareEnvironment, command: Sequence[str], made: Path, root: Path) -> None:
+    what = f"prepare `{shlex.join(command)}`"
+    _run_in_base(environment, command, what, PREPARE_TIMEOUT, Bind(made, environment.path, False), root)
 
 
 def _check(environment: SoftwareEnvironment, check: Check, made: Path, root: Path) -> None:
-    what = f"environment {environment.name}: check `{' '.join(check.run)}`"
-    command = [check.run[0].replace("python", f"{environment.path}/bin/python", 1), *check.run[1:]]
-    printed = run_inside(root, command, what, CHECK_TIMEOUT, binds=[Bind(made, environment.path)])
+    what = f"check `{shlex.join(check.run)}`"
+    printed = _run_in_base(environment, check.run, what, CHECK_TIMEOUT, Bind(made, environment.path), root)
     if check.prints not in printed:
-        raise SitewrightError(f"{what} printed {printed.strip()!r}, which lacks {check.prints!r}")
+        raise SitewrightError(
+            f"environment {environment.name}: {what} printed {printed.strip()!r}, which lacks {check.prints!r}"
+        )
+
+
+def _run_in_base(
+    environment: SoftwareEnvironment,
+    command: Sequence[str],
+    what: str,
+    timeout: float,
+    bind: Bind,
+    root: Path,
+) -> str:
+    """What a command printed that ran in the base, where `python` is the one of the environment."""
+    variables = {"PATH": f"{environment.path}/bin:{SEARCH_PATH}", "HOME": "/tmp", "LANG": "C.UTF-8"}
+    said = f"environment {environment.name}: {what}"
+    return run_inside(root, command, said, timeout, binds=[bind], environment=variables)
 
 
 def _write_manifest(environment: SoftwareEnvironment, made: Path) -> None:

@@ -10,5 +10,5 @@ that runs.
     admission    refuses what Harvester's webhooks refuse
     host         what is done to this host: mounts, machines; replaced by a fake in the contract tests
 
-Not done, because sitewright does not use it: live migration, snapshots, uploads, hotplug, quotas of disk space.
+Not done, because sitewright does not use it: live migration, snapshots, uploads, hotplug, disk quotas.
 """

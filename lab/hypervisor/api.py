@@ -46,6 +46,7 @@ KEY_PAIR = Kind("harvesterhci.io/v1beta1", "KeyPair", "keypairs")
 CLUSTER_NETWORK = Kind(
     "network.harvesterhci.io/v1beta1", "ClusterNetwork", "clusternetworks", namespaced=False
 )
+VLAN_CONFIG = Kind("network.harvesterhci.io/v1beta1", "VlanConfig", "vlanconfigs", namespaced=False)
 NETWORK = Kind("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "network-attachment-definitions")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET = Kind("v1", "Secret", "secrets")
@@ -58,11 +59,15 @@ DEFINITION = Kind(
 
 
 class ApiError(SitewrightError):
-    """The API refused a call. status: of HTTP; 409 is a conflict, to be tried again."""
+    """The API refused a call. status: of HTTP; 0: it did not answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Conflict(ApiError):
+    """The object has changed since it was read, or is there already."""
 
 
 class Api:
@@ -93,12 +98,11 @@ class Api:
     def create_if_absent(self, kind: Kind, body: Object) -> None:
         try:
             self.create(kind, body)
-        except ApiError as problem:
-            if problem.status != 409:
-                raise
+        except Conflict:
+            return
 
     def patch(self, kind: Kind, key: Key, change: Mapping[str, Any], subresource: str = "") -> Object | None:
-        """Merge the change into the object: None removes a key. Returns the new object, None where it is gone."""
+        """Merge the change into the object; a None removes its key. Returns the result, None where it is gone."""
         return self._call("PATCH", kind.path(*key, subresource), change, absent_ok=True)
 
     def apply(self, kind: Kind, key: Key, body: Object) -> None:
@@ -131,7 +135,8 @@ class Api:
         if answer.status_code == 404 and absent_ok:
             return None
         if answer.is_error:
-            raise ApiError(answer.status_code, f"{method} {path}: {_reason(answer)}")
+            error = Conflict if answer.status_code == httpx.codes.CONFLICT else ApiError
+            raise error(answer.status_code, f"{method} {path}: {_reason(answer)}")
         return answer.json()
 
 
@@ -156,7 +161,7 @@ def remove_finalizer(api: Api, kind: Kind, body: Object, finalizer: str) -> None
 
 
 def _set_finalizers(api: Api, kind: Kind, body: Object, finalizers: list[str]) -> Object | None:
-    """With the version seen, so that a finalizer somebody added meanwhile is not lost: a conflict is raised."""
+    """With the version seen: a finalizer that somebody added meanwhile raises a conflict and is not lost."""
     change = {"metadata": {"finalizers": finalizers, "resourceVersion": body["metadata"]["resourceVersion"]}}
     return api.patch(kind, key_of(body), change)
 

@@ -103,7 +103,7 @@ def _root_claim(spec: Object) -> str:
 
 
 def _network(api: Api, key: Key, spec: Object) -> tuple[Object, Key]:
-    """The machine's only interface and the network it is on. A name without a namespace is in the VM's own."""
+    """The machine's only interface and its network. A name without a namespace is in the VM's own."""
     nics, networks = spec["domain"]["devices"].get("interfaces", []), spec.get("networks", [])
     if len(nics) != 1 or len(networks) != 1 or "multus" not in networks[0]:
         message = "machines of the lab have one interface, on a network given by `multus.networkName`"
@@ -117,7 +117,8 @@ def _network(api: Api, key: Key, spec: Object) -> tuple[Object, Key]:
 
 def _seed(api: Api, key: Key, spec: Object) -> dict[str, str]:
     """The files of cloud-init's NoCloud source, from the VM's cloud-init volume."""
-    source = next((v["cloudInitNoCloud"] for v in spec.get("volumes", []) if "cloudInitNoCloud" in v), {})
+    sources = [v["cloudInitNoCloud"] for v in spec.get("volumes", []) if "cloudInitNoCloud" in v]
+    source: dict[str, Any] = sources[0] if sources else {}
     user_data = _text(api, key, source, "userData", "secretRef", "userdata")
     network_data = _text(api, key, source, "networkData", "networkDataSecretRef", "networkdata")
     # As KubeVirt names it: a restarted machine is the same instance, and is not set up a second time.

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from lab.hypervisor import conditions
-from lab.hypervisor.api import DEFINITION, Api, ApiError, Key, Object
+from lab.hypervisor.api import DEFINITION, Api, ApiError, Key, Kind, Object
 from sitewright.errors import SitewrightError
 
 log = logging.getLogger(__name__)
@@ -26,9 +28,9 @@ def install(api: Api, timeout: float = 120.0) -> None:
     deadline = time.monotonic() + timeout
     wanted = definitions()
     for definition in wanted:
-        _until(deadline, lambda body=definition: _apply(api, body))
+        _until(deadline, partial(_apply, api, definition))
     for definition in wanted:
-        _until(deadline, lambda body=definition: _is_served(api, body))
+        _until(deadline, partial(_is_served, api, definition))
     log.info("%d kinds are served", len(wanted))
 
 
@@ -46,10 +48,23 @@ def _apply(api: Api, body: Object) -> bool:
 
 def _is_served(api: Api, body: Object) -> bool:
     found = api.get(DEFINITION, Key("", body["metadata"]["name"]))
-    return found is not None and conditions.holds(found, "Established")
+    if found is None or not conditions.holds(found, "Established"):
+        return False
+    try:
+        api.list(_kind(body))
+    except ApiError as problem:
+        log.debug("waiting for %s: %s", body["metadata"]["name"], problem.message)
+        return False  # established, but its storage is not ready yet
+    return True
 
 
-def _until(deadline: float, done) -> None:
+def _kind(definition: Object) -> Kind:
+    spec = definition["spec"]
+    names, version = spec["names"], spec["versions"][0]["name"]
+    return Kind(f"{spec['group']}/{version}", names["kind"], names["plural"], spec["scope"] == "Namespaced")
+
+
+def _until(deadline: float, done: Callable[[], bool]) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise SitewrightError(

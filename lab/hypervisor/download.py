@@ -1,7 +1,6 @@
 """Fetching an image file: resumed where a try before stopped, with progress, checked before it counts."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def fetch(url: str, target: Path, checksum: str, progress: Progress) -> int:
     except SitewrightError:
         part.unlink()  # a resumed download of wrong bytes would stay wrong
         raise
-    os.replace(part, target)
+    part.replace(target)
     return target.stat().st_size
 
 

@@ -55,7 +55,7 @@ class Images:
         if image is None:
             return None
         if is_deleting(image):
-            return self._delete(key, image)
+            return self._delete(key, image, changed)
         image = self._initialized(key, image)
         if image is None:
             return None
@@ -133,9 +133,10 @@ class Images:
             IMAGE, key, {"status": {**fields, "conditions": conditions.merged(known, state)}}, "status"
         )
 
-    def _delete(self, key: Key, image: Object) -> float | None:
+    def _delete(self, key: Key, image: Object, changed: bool) -> float | None:
         if used := self._claims_of(key):
-            log.info("image %s: stays until %s is deleted", key, used[0])
+            if changed:
+                log.info("image %s: stays until %s is deleted", key, used[0])
             return _IN_USE_DELAY
         uid = image["metadata"]["uid"]
         self._host.unmount_image(places.image_mount(uid))

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from lab.hypervisor.api import Key
+from lab.hypervisor.api import Conflict, Key
 
 log = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0  # seconds between two tries of an object whose reconciler keeps failing
+_CONFLICT_DELAY = 0.05
 
 # (object, whether something changed) → seconds until the next look, None: no look until something changes.
 Reconcile = Callable[[Key, bool], float | None]
@@ -27,7 +28,7 @@ class Keeper:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
 
     def wake(self, key: Key) -> None:
-        """Look at the object now, or at once after the look that is under way. To be called in the event loop."""
+        """Look at the object now, or right after the look under way. To be called in the event loop."""
         self._woken.setdefault(key, asyncio.Event()).set()
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._keep(key))
@@ -47,6 +48,8 @@ class Keeper:
                     self._threads, self._reconcile, key, changed
                 )
                 failures = 0
+            except Conflict:
+                delay = _CONFLICT_DELAY  # the object changed meanwhile; nothing is wrong
             except Exception as problem:
                 failures += 1
                 delay = min(2.0 ** (failures - 1), MAX_BACKOFF)

@@ -1,8 +1,8 @@
 """VirtualMachine: keeps a machine running, or off, as its run strategy says.
 
 Each look goes the same way: what is there (`_observe`), is it to stop (`_stopped_if_due`), is it to start
-(`_start`), say so (`_report`). The VirtualMachineInstance is the memory between two looks: it is created before
-the machine is powered on and deleted after it is off.
+(`_start`), say so (`_report`). The VirtualMachineInstance is the memory between two looks: it is created
+before the machine is powered on and deleted after it is off.
 """
 
 import logging
@@ -152,6 +152,8 @@ class VirtualMachines:
         return max(0.0, _pause(seen.start_failure)) if seen.start_failure else None
 
     def _delete(self, key: Key, machine: Object) -> float | None:
+        if FINALIZER not in machine["metadata"].get("finalizers", []):
+            return None  # done; somebody else holds the object
         if self._runs(key):
             self._report(key, machine, Seen(instance=self._api.get(INSTANCE, key), printable="Terminating"))
             self._host.power_off(key.name, _grace(machine))
@@ -174,7 +176,7 @@ class VirtualMachines:
         return self._host.owner(key.name) in ("", str(key)) and not self._host.runs(key.name)
 
     def _count_failure(self, key: Key, instance: Object, seen: Seen) -> None:
-        """Written before the instance goes, so that a crash loop is slowed down over restarts of the controller."""
+        """Written before the instance goes, so that a new controller slows a crash loop down as well."""
         stable = instances.running_for(instance) > _STABLE_AFTER
         before = 0 if stable or not seen.start_failure else seen.start_failure["consecutiveFailCount"]
         seen.start_failure = {

@@ -43,7 +43,7 @@ class Volumes:
         if claim is None:
             return None
         if is_deleting(claim):
-            return self._delete(key, claim)
+            return self._delete(key, claim, changed)
         if image_of(claim) is not None:
             self._bind(claim)
         return None
@@ -117,14 +117,15 @@ class Volumes:
         if claim.get("status", {}) != status:
             self._api.patch(CLAIM, key, {"status": status}, "status")
 
-    def _delete(self, key: Key, claim: Object) -> float | None:
+    def _delete(self, key: Key, claim: Object, changed: bool) -> float | None:
         users = [
             key_of(machine)
             for machine in self._api.list(VIRTUAL_MACHINE, key.namespace)
             if uses(machine, key.name)
         ]
         if users:
-            log.info("volume %s: stays until machine %s is deleted", key, users[0])
+            if changed:
+                log.info("volume %s: stays until machine %s is deleted", key, users[0])
             return _IN_USE_DELAY
         self._destroy(key, claim)
         return None

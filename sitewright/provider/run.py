@@ -110,6 +110,9 @@ class Run:
         except RunFailed as error:
             status, failure = error.status, str(error)
             raise
+        except asyncio.CancelledError:  # the engine hung up
+            self._stopped_as, status = "cancelled", "cancelled"
+            raise
         finally:
             await self._end()
             record.changed, record.hosts = play.changed, play.hosts
@@ -148,7 +151,9 @@ class Run:
         variables.write(directory / "inventory" / "host_vars" / "localhost.yml", local)
         (directory / "inventory" / "hosts").write_text("" if job.environment else "localhost\n")
         if job.limit:
-            (directory / "limit").write_text(job.limit.replace(",", "\n") + "\n")
+            # A file, because a limit of thousands of names is too long for a command line; one pattern per line.
+            patterns = [job.limit] if job.limit.startswith("~") else job.limit.split(",")
+            (directory / "limit").write_text("".join(f"{pattern}\n" for pattern in patterns))
 
     async def _start_worker(self) -> None:
         directory, job = self._directory, self.job

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 
 from sitewright.provider.inputs import INPUTS
+from sitewright.provider.processes import is_alive
 
 URN = "urn:pulumi:lab::sitewright::sitewright:index:PlaybookRun::cluster"
 SECRET = {rpc._special_sig_key: rpc._special_secret_sig}
@@ -39,15 +41,19 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def provider(repository: Path) -> Iterator[provider_pb2_grpc.ResourceProviderStub]:
+def start(repository: Path) -> tuple[subprocess.Popen[str], int]:
     """The program, started as the engine does: engine address as argument, port as first line of its output."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "sitewright.provider", "127.0.0.1:1"],
         cwd=repository, env={"PATH": "/usr/bin:/bin", "HOME": str(repository)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    port = int(process.stdout.readline())
+    return process, int(process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def provider(repository: Path) -> Iterator[provider_pb2_grpc.ResourceProviderStub]:
+    process, port = start(repository)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield provider_pb2_grpc.ResourceProviderStub(channel)
     process.terminate()
@@ -127,6 +133,32 @@ def test_a_wrong_question_is_answered_without_a_traceback(
     with pytest.raises(grpc.RpcError) as error:
         provider.Read(provider_pb2.ReadRequest(urn=URN, id="x"))
     assert error.value.details().startswith("cluster: a PlaybookRun cannot be imported")
+
+
+def test_a_killed_provider_takes_its_play_along(repository: Path) -> None:
+    started = repository / "started"
+    (repository / "playbooks/long.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        f"    - ansible.builtin.command: sh -c 'echo $$ > {started}; exec sleep 4720'\n"
+    )
+    process, port = start(repository)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = provider_pb2_grpc.ResourceProviderStub(channel)
+        properties = struct(playbook="playbooks/long.yml")
+        call = stub.Create.future(provider_pb2.CreateRequest(urn=URN, properties=properties))
+        wait_for(lambda: started.exists() and started.read_text().strip())
+        process.kill()
+        process.wait()
+        assert call.exception() is not None
+    wait_for(lambda: not is_alive(int(started.read_text())))
+    wait_for(lambda: not list(Path("/dev/shm").glob(f"sitewright-run-{process.pid}-*")))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_cancel_is_answered(provider: provider_pb2_grpc.ResourceProviderStub) -> None:

@@ -103,8 +103,9 @@ def test_a_command_is_imported_only_when_it_is_called(monkeypatch):
 
 
 def _modules_after(argument: str) -> str:
-    program = f"import sys; from sitewright.cli import main; main(['{argument}'], standalone_mode=False); print(*sys.modules)"
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    program = f"import sys; from sitewright.cli import main; main(['{argument}'], standalone_mode=False)"
+    command = [sys.executable, "-c", f"{program}; print(*sys.modules)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_an_error_of_a_command_is_printed_with_its_hint_and_exits_with_1(run, monkeypatch):
