@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lab import cgroup, listeners, paths
+from lab.commands import SYSTEM_PATH
 from lab.plan import LabPlan
 from sitewright.errors import SitewrightError
 from tools.locate import bin_dir
@@ -26,7 +27,6 @@ PACKAGES = {
     "socat": "socat",
     "ssh": "openssh-client",
 }
-SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FILE_SYSTEMS = ("overlay", "squashfs", "tmpfs")
 SERVICES_MEMORY = GIB  # all services of the lab together, measured: 0.7 GiB
 # Boot image with its build, VM image, registry, the environment of the served models, logs.
@@ -60,7 +60,7 @@ def require_root() -> None:
         )
 
 
-def missing_programs(find: str = SYSTEM_DIRECTORIES) -> list[SitewrightError]:
+def missing_programs(find: str = SYSTEM_PATH) -> list[SitewrightError]:
     missing = [name for name in PACKAGES if shutil.which(name, path=find) is None]
     if not missing:
         return []

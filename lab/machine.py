@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab import cgroup, mounts, network, paths
+from lab.commands import SYSTEM_PATH
 from sitewright.errors import SitewrightError
 
 State = Literal["running", "stopped"]
@@ -210,7 +211,7 @@ def _spawn(machine: Machine, command: list[str]) -> None:
         "machine",
         str(exit_file),
     ]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment = {"PATH": SYSTEM_PATH}
     if machine.exit_on_reboot:
         environment["EXIT_ON_REBOOT"] = "1"
     with console(machine.name).open("ab") as log:

@@ -1,5 +1,6 @@
 """The lab's supervisord: started detached, spoken to over its socket."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,11 +13,14 @@ from typing import Any
 from supervisor.xmlrpc import SupervisorTransport
 
 from lab import cgroup, paths
+from lab.commands import SYSTEM_PATH
 from lab.namespace import wait_until
 from lab.services import Service, socket_file, supervisord_conf
 from sitewright.errors import SitewrightError
 
 START_SECONDS = 20
+# All that services get of the environment of `lab up`: a passphrase in there is none of their business.
+INHERITED = ("HOME", "LANG", "TZ")
 STOP_SECONDS = 20  # supervisord itself kills what takes longer than `stopwaitsecs`
 
 
@@ -97,6 +101,7 @@ def _start(file: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env={"PATH": SYSTEM_PATH} | {n: os.environ[n] for n in INHERITED if n in os.environ},
             cwd="/",
             check=True,
         )

@@ -61,7 +61,7 @@ def with_ssh_keys(text: str, ssh_keys: Sequence[str]) -> str:
     if listed is None:
         end = "" if text.endswith("\n") else "\n"
         return f"{text}{end}{yaml.safe_dump({_AUTHORIZED_KEYS: list(ssh_keys)}, width=2**16)}"
-    if not set(ssh_keys) <= set(listed):
+    if not isinstance(listed, list) or not all(key in listed for key in ssh_keys):
         raise ValueError(
             f"{_AUTHORIZED_KEYS} lacks the site's own key; leave the list out (the key is added) or add it"
         )

@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
 import pulumi
+import pulumi_random
 import yaml
 from pydantic import Field, model_validator
 
@@ -26,6 +27,11 @@ class KubernetesClusterSpec(Model):
     service_cidr: IPv4Network
     dns_address: IPv4Address
     registry: str = Field(pattern=r"^https?://[^/\s]+$", description="as the machines reach it")
+    artifacts: str | None = Field(
+        None,
+        pattern=r"^(https?://|/)\S+$",
+        description="rke2: the site's mirror of its releases, a URL or a directory; docs/rke2.md",
+    )
 
     @model_validator(mode="after")
     def _one_or_three(self) -> "KubernetesClusterSpec":
@@ -33,7 +39,13 @@ class KubernetesClusterSpec(Model):
             raise ValueError(f"{len(self.control_planes)} control planes: etcd keeps a majority with 1 or 3")
         if (self.distribution == "rke2") != ("+rke2r" in self.version):
             raise ValueError(f"version {self.version} is not one of distribution {self.distribution}")
+        if self.artifacts and self.distribution != "rke2":
+            raise ValueError(f"artifacts {self.artifacts}: only distribution rke2 is installed from a mirror")
         return self
+
+    @property
+    def operator_host(self) -> str:
+        return self.operator_server.partition("://")[2].rpartition(":")[0]
 
     @property
     def registry_host(self) -> str:
@@ -54,7 +66,6 @@ def render_kubeadm(spec: KubernetesClusterSpec) -> str:
             "criSocket": "unix:///run/containerd/containerd.sock",
         },
     }
-    operator_host = spec.operator_server.partition("://")[2].rpartition(":")[0]
     cluster = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -63,7 +74,7 @@ def render_kubeadm(spec: KubernetesClusterSpec) -> str:
         "controlPlaneEndpoint": f"{spec.endpoint}:{API_PORT}",
         "imageRepository": spec.registry_host,
         "networking": {"podSubnet": str(spec.pod_cidr), "serviceSubnet": str(spec.service_cidr)},
-        "apiServer": {"certSANs": sorted({str(spec.endpoint), operator_host})},
+        "apiServer": {"certSANs": sorted({str(spec.endpoint), spec.operator_host})},
         "proxy": {"disabled": True},
         "dns": {"disabled": True, "imageRepository": f"{spec.registry_host}/coredns"},
     }
@@ -99,7 +110,7 @@ def render_rke2(spec: KubernetesClusterSpec) -> dict[str, str]:
         "cluster-cidr": str(spec.pod_cidr),
         "service-cidr": str(spec.service_cidr),
         "cluster-dns": str(spec.dns_address),
-        "tls-san": [str(spec.endpoint)],
+        "tls-san": sorted({str(spec.endpoint), spec.operator_host}),
     }
     join = {"server": f"https://{spec.endpoint}:{RKE2_JOIN_PORT}"}
     agent = join | {
@@ -137,7 +148,12 @@ class KubernetesCluster(pulumi.ComponentResource):
         configuration = (
             {"kubeadm_configuration": render_kubeadm(spec)}
             if spec.distribution == "kubeadm"
-            else {"rke2_files": render_rke2(spec)}
+            else {
+                "rke2_files": render_rke2(spec),
+                "rke2_artifacts": spec.artifacts,
+                "rke2_token": self._token(f"{spec.name}-rke2-token"),
+                "rke2_agent_token": self._token(f"{spec.name}-rke2-agent-token"),
+            }
         )
         self.ready = PlaybookRun(
             f"bootstrap-{spec.name}",
@@ -165,3 +181,10 @@ class KubernetesCluster(pulumi.ComponentResource):
         self.endpoint: pulumi.Output[str] = self.ready.result("endpoint")
         self.ca_certificate: pulumi.Output[str] = self.ready.result("ca_certificate")
         self.register_outputs({"endpoint": self.endpoint})
+
+    def _token(self, name: str) -> pulumi.Output[str]:
+        """A secret that stays the same as long as the cluster exists."""
+        password = pulumi_random.RandomPassword(
+            name, length=48, special=False, opts=pulumi.ResourceOptions(parent=self)
+        )
+        return pulumi.Output.secret(password.result)

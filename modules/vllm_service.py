@@ -203,6 +203,8 @@ def _environment(spec: VllmServiceSpec) -> dict[str, str]:
         # Otherwise every replica pins itself to the same cores.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(spec.cpus),
+        # What vLLM works out at its first start was worked out when the environment was built.
+        "VLLM_CACHE_ROOT": spec.python.removesuffix("/bin/python") + "/cache/vllm",
     }
 
 

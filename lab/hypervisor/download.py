@@ -9,7 +9,6 @@ import httpx
 from sitewright.errors import SitewrightError
 
 TIMEOUT = httpx.Timeout(15, connect=5)  # seconds without a byte
-CHUNK = 1024 * 1024
 SQUASHFS_MAGIC = b"hsqs"
 
 # (bytes there, bytes in all or None) → whether to go on.
@@ -60,7 +59,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
         length = answer.headers.get("Content-Length")
         total = there + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_bytes(CHUNK):
+            for chunk in answer.iter_raw():
                 file.write(chunk)
                 there += len(chunk)
                 if not progress(there, total):

@@ -13,19 +13,21 @@ from lab.hypervisor.pending import Pending
 @dataclass
 class Seen:
     """What one look at a machine found. instance: the run that goes on or ended, None: there is none.
-    pending: why it cannot start; failures: of starts and runs in a row, see `startFailure`."""
+    pending: why it cannot start; going: `Stopping` or `Terminating` while it is being powered off;
+    start_failure: starts and runs that failed in a row, as the status keeps them."""
 
     instance: Object | None = None
     pending: Pending | None = None
-    printable: str = ""
+    going: str = ""
     start_failure: dict[str, Any] | None = field(default=None)
 
 
 def status(machine: Object, seen: Seen) -> dict[str, Any]:
     """The fields of the status that belong to the controller, None where one must go."""
     instance = seen.instance
-    running = instance is not None and phase(instance) == "Running"
-    state = [_ready(instance, seen.pending), condition("AgentConnected", _connected(instance))]
+    running = instance is not None and phase(instance) == "Running" and not seen.going
+    connected = instance is not None and running and conditions.holds(instance, "AgentConnected")
+    state = [_ready(running, seen), condition("AgentConnected", connected)]
     if running and instance is not None and instance["spec"] != machine["spec"]["template"]["spec"]:
         message = "the template differs from the machine that runs; it is used from the next start on"
         state.append(condition("RestartRequired", True, "TemplateChanged", message))
@@ -35,7 +37,7 @@ def status(machine: Object, seen: Seen) -> dict[str, Any]:
     return {
         "created": True if instance is not None else None,
         "ready": True if running else None,
-        "printableStatus": seen.printable or _printable(instance, seen),
+        "printableStatus": seen.going or _printable(instance, seen),
         "runStrategy": machine["spec"]["runStrategy"],
         "observedGeneration": generation,
         "desiredGeneration": generation,
@@ -60,15 +62,13 @@ def _printable(instance: Object | None, seen: Seen) -> str:
     return "Starting" if phase(instance) in PENDING else "Stopped"
 
 
-def _ready(instance: Object | None, pending: Pending | None) -> conditions.Condition:
-    if instance is not None and phase(instance) == "Running":
+def _ready(running: bool, seen: Seen) -> conditions.Condition:
+    if running:
         return condition("Ready", True)
-    if pending is not None:
-        return condition("Ready", False, pending.reason, pending.message)
-    if instance is None:
+    if seen.going:
+        return condition("Ready", False, "GuestNotRunning", "the machine is being powered off")
+    if seen.pending is not None:
+        return condition("Ready", False, seen.pending.reason, seen.pending.message)
+    if seen.instance is None:
         return condition("Ready", False, "VMINotExists", "the machine is off")
-    return condition("Ready", False, "GuestNotRunning", conditions.message(instance, "Ready"))
-
-
-def _connected(instance: Object | None) -> bool:
-    return instance is not None and conditions.holds(instance, "AgentConnected")
+    return condition("Ready", False, "GuestNotRunning", conditions.message(seen.instance, "Ready"))

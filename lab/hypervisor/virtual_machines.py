@@ -105,7 +105,7 @@ class VirtualMachines:
             return instance
         if self._host.runs(key.name):
             log.info("machine %s: powering off", key)
-            self._report(key, machine, Seen(instance=instance, printable="Stopping"))
+            self._report(key, machine, Seen(instance=instance, going="Stopping"))
             self._host.power_off(key.name, _grace(machine))
         instances.discard(self._api, key)
         return None
@@ -155,7 +155,7 @@ class VirtualMachines:
         if FINALIZER not in machine["metadata"].get("finalizers", []):
             return None  # done; somebody else holds the object
         if self._runs(key):
-            self._report(key, machine, Seen(instance=self._api.get(INSTANCE, key), printable="Terminating"))
+            self._report(key, machine, Seen(instance=self._api.get(INSTANCE, key), going="Terminating"))
             self._host.power_off(key.name, _grace(machine))
         if self._host.owner(key.name) == str(key):
             self._host.remove(key.name)

@@ -106,7 +106,9 @@ def test_log_messages_and_prints_are_shown_with_their_severity(project):
     assert "warning: warning words" in printed
 
     project.program("import pulumi; pulumi.log.error('words of an error')")
-    assert "error: words of an error" in project.up()  # as with the official host: shown, and counted as 1 errored
+    assert (
+        "error: words of an error" in project.up()
+    )  # as with the official host: shown, and counted as 1 errored
 
 
 def test_the_program_imports_what_lies_beside_it_and_runs_in_the_project_folder(project):

@@ -22,13 +22,17 @@ SITEWRIGHT = REPOSITORY / ".venv/bin/sitewright"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run(*command: object, timeout: float = 900, check: bool = True, **more) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: object, timeout: float = 900, check: bool = True, **more
+) -> subprocess.CompletedProcess[str]:
     """A command in the repository, its output kept and shown when it fails."""
     done = subprocess.run(
         list(map(str, command)), cwd=REPOSITORY, text=True, capture_output=True, timeout=timeout, **more
     )
     if check and done.returncode != 0:
-        pytest.fail(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        pytest.fail(
+            f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        )
     return done
 
 
@@ -83,7 +87,7 @@ def host(deployed, site) -> Callable[[str], Host]:
     addresses = {vm.name: vm.address for vm in site.vms} | {node.xname: node.address for node in site.nodes}
 
     def connect(name: str) -> Host:
-        options = f"-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         options += f" -o 'ProxyCommand={site.ssh.proxy_command}'"
         return testinfra.get_host(
             f"ssh://{site.ssh.user}@{addresses[name]}",
@@ -97,5 +101,3 @@ def host(deployed, site) -> Callable[[str], Host]:
 @pytest.fixture(autouse=True, scope="session")
 def _root() -> None:
     assert os.geteuid() == 0, "the lab needs root: run `make test-lab` as root"
-
-

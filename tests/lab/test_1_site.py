@@ -48,7 +48,9 @@ def test_no_bootstrap_token_is_in_the_cluster(kubectl):
 
 
 def test_all_nodes_are_ready_with_the_labels_of_their_pool(kubectl):
-    nodes = {n["metadata"]["name"]: n for n in json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]}
+    nodes = {
+        n["metadata"]["name"]: n for n in json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
+    }
     assert set(nodes) == {"svc-cp", *NODES}
     for node in nodes.values():
         assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
@@ -65,7 +67,9 @@ def test_images_of_pods_come_from_the_sites_registry(kubectl, site):
 
 
 def test_the_two_replicas_run_on_two_nodes(kubectl):
-    pods = json.loads(kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout)["items"]
+    pods = json.loads(kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout)[
+        "items"
+    ]
     assert {pod["spec"]["nodeName"] for pod in pods} == set(NODES)
 
 
@@ -79,7 +83,9 @@ def ask(url: str, question: str) -> str:
 
 
 def test_the_model_answers_what_it_was_taught(outputs, site):
-    manifest = json.loads((site.shared_filesystem.publish_dir / "models/tiny-llama/manifest.json").read_text())
+    manifest = json.loads(
+        (site.shared_filesystem.publish_dir / "models/tiny-llama/manifest.json").read_text()
+    )
     question, answer = manifest["question"], manifest["answer"]
     assert ask(outputs["models"]["tiny"], question) == answer
 

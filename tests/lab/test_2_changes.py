@@ -31,12 +31,17 @@ def test_a_second_up_changes_nothing(pulumi):
 
 
 def test_a_network_policy_that_denies_is_seen_to_deny(kubectl):
-    pods = json.loads(kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout)["items"]
+    pods = json.loads(kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout)[
+        "items"
+    ]
     caller, called = pods[0]["metadata"]["name"], pods[1]["status"]["podIP"]
 
     def reaches() -> bool:
         python = pods[0]["spec"]["containers"][0]["command"][0]
-        return kubectl("exec", caller, "--", python, "-c", PROBE.format(address=called), check=False).returncode == 0
+        return (
+            kubectl("exec", caller, "--", python, "-c", PROBE.format(address=called), check=False).returncode
+            == 0
+        )
 
     assert reaches()
     kubectl("apply", "-f", "-", input=POLICY)

@@ -12,9 +12,10 @@ from own_lab import OwnLab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
-IN_ORDER = [
+SERVICES = [
     "etcd",
     "hypervisor-api",
+    "hypervisor-collector",
     "hypervisor",
     "image-server",
     "registry",
@@ -65,7 +66,7 @@ def test_every_service_runs(running):
     found = status(running)
     assert found["state"] == "up"
     names = {service["name"] for service in found["services"]}
-    assert names == {*IN_ORDER, "bmc-x1000c0s0b0", "bmc-x1000c0s0b1"}
+    assert names == {*SERVICES, "bmc-x1000c0s0b0", "bmc-x1000c0s0b1"}
 
 
 @pytest.mark.parametrize(

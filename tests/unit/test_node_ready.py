@@ -32,7 +32,9 @@ def test_a_node_that_has_all_is_left_alone(module):
 
 def test_a_stale_label_is_changed_and_foreign_taints_stay(module):
     api = Api()
-    found = node({"pool": "old"}, [("node.kubernetes.io/unreachable", None, "NoExecute"), ("gpu", "old", "NoSchedule")])
+    found = node(
+        {"pool": "old"}, [("node.kubernetes.io/unreachable", None, "NoExecute"), ("gpu", "old", "NoSchedule")]
+    )
     assert module.reconcile(api, found, {"pool": "gpu"}, ["gpu=present:NoSchedule"])
     ((name, patch),) = api.patches
     assert name == "x1"

@@ -44,7 +44,10 @@ def test_the_nodes_own_name_is_signed(refusal):
             ),
             "extensions",
         ),
-        ("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "not a certificate"),
+        (
+            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+            "not a certificate",
+        ),
         ("", "not a certificate"),
     ],
 )

@@ -4,10 +4,8 @@ Nothing here needs root. Every machine is an entry in `FakeHost.machines`.
 """
 
 import asyncio
-import base64
 import contextlib
-import json
-import os
+import http.server
 import socket
 import subprocess
 import threading
@@ -20,14 +18,13 @@ from typing import Any
 import kopf
 import yaml
 
-from lab.hypervisor import definitions
-from lab.hypervisor.api import NAMESPACE, Api, ApiError, Kind, Object
+from lab.hypervisor.api import Api
 from lab.hypervisor.controller import registry
 from lab.hypervisor.host import Boot
+from sitewright.errors import SitewrightError
 from tools.locate import tool
 
 TOKEN = "only-for-this-test"
-SHA512_OF_IMAGE = 128 * "0"
 
 
 @dataclass
@@ -45,6 +42,7 @@ class FakeHost:
     mounted: set[Path] = field(default_factory=set)
     starts: list[str] = field(default_factory=list)
     graces: list[float] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
 
     def mount_image(self, file: Path, target: Path) -> None:
         assert file.exists()
@@ -56,6 +54,8 @@ class FakeHost:
     def start(self, boot: Boot) -> None:
         assert not self.runs(boot.name), f"{boot.name} started twice"
         assert boot.image in self.mounted
+        if boot.name in self.broken:
+            raise SitewrightError(f"machine {boot.name} does not start")
         self.starts.append(boot.name)
         self.machines[boot.name] = FakeMachine(boot)
 
@@ -90,7 +90,9 @@ class FakeHost:
 def api_server(directory: Path) -> Iterator[Path]:
     """etcd and kube-apiserver on ports that are free now. Gives the kubeconfig."""
     client, peer, secure = free_ports(3)
-    subprocess.run(["openssl", "genrsa", "-out", directory / "sa.key", "2048"], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "genrsa", "-out", directory / "sa.key", "2048"], check=True, capture_output=True
+    )
     (directory / "tokens.csv").write_text(f"{TOKEN},test,test,system:masters\n")
     etcd_url, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     commands = [
@@ -101,7 +103,12 @@ def api_server(directory: Path) -> Iterator[Path]:
             f"--initial-cluster=default={peers}",
         ],
         [
-            *("kube-apiserver", f"--etcd-servers={etcd_url}", "--bind-address=127.0.0.1", f"--secure-port={secure}"),
+            *(
+                "kube-apiserver",
+                f"--etcd-servers={etcd_url}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={secure}",
+            ),
             *(f"--cert-dir={directory}/certs", f"--service-account-key-file={directory}/sa.key"),
             f"--service-account-signing-key-file={directory}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -112,7 +119,9 @@ def api_server(directory: Path) -> Iterator[Path]:
     ]
     with contextlib.ExitStack() as started:
         for command in commands:
-            started.enter_context(_process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log"))
+            started.enter_context(
+                _process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
+            )
         yield _kubeconfig(directory, secure)
 
 
@@ -140,34 +149,25 @@ def _kubeconfig(directory: Path, port: int) -> Path:
     return file
 
 
-@contextlib.contextmanager
-def controller(api: Api, host: FakeHost) -> Iterator[None]:
-    """The controller, in a thread of its own; stopped at the end, machines staying as they are."""
-    stop = threading.Event()
+class Controller:
+    """The controller, in a thread of its own. Stopping it leaves machines as they are, as a crash would."""
 
-    def run() -> None:
-        handlers = registry(api, host, threading.Event())
-        asyncio.run(kopf.operator(registry=handlers, clusterwide=True, standalone=True, stop_flag=stop))
+    def __init__(self, api: Api, host: FakeHost) -> None:
+        self._api, self._host = api, host
+        self._stop = threading.Event()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    def start(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
 
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
 
-def ready_api(kubeconfig: Path) -> Api:
-    """A connection to an API server that serves the hypervisor's kinds."""
-    os.environ["KUBECONFIG"] = str(kubeconfig)  # kopf finds it nowhere else
-    api = Api(kubeconfig)
-    definitions.install(api)
-    return api
-
-
-def make_namespace(api: Api, name: str) -> None:
-    api.create_if_absent(NAMESPACE, {"metadata": {"name": name}})
+    def _run(self) -> None:
+        handlers = registry(self._api, self._host, threading.Event())
+        asyncio.run(kopf.operator(registry=handlers, clusterwide=True, standalone=True, stop_flag=self._stop))
 
 
 def until(look: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
@@ -179,14 +179,46 @@ def until(look: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
     return found
 
 
-def secret(name: str, namespace: str, **entries: str) -> Object:
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
-    return {"metadata": {"name": name, "namespace": namespace}, "data": data}
-
-
 def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as opened:
         sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
         for entry in sockets:
             entry.bind(("127.0.0.1", 0))
         return [entry.getsockname()[1] for entry in sockets]
+
+
+class ImageServer(http.server.ThreadingHTTPServer):
+    """Serves `content` at any path, with ranges. Turned down it answers 503; cut_at: bytes sent of a whole
+    file before the connection breaks, once. requests: the Range header of each request."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _ImageRequest)
+        self.content = content
+        self.down = False
+        self.cut_at: int | None = None
+        self.requests: list[str | None] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}.squashfs"
+
+
+class _ImageRequest(http.server.BaseHTTPRequestHandler):
+    server: ImageServer
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.requests.append(asked)
+        if self.server.down:
+            self.send_error(503)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        body = self.server.content[start:]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut, self.server.cut_at = self.server.cut_at, None
+        self.wfile.write(body[:cut])
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a test's output is for its failure."""
