@@ -10,5 +10,6 @@ that runs.
     admission    refuses what Harvester's webhooks refuse
     host         what is done to this host: mounts, machines; replaced by a fake in the contract tests
 
+Owner references and foreground deletion are left to Kubernetes' own garbage collector, which runs beside.
 Not done, because sitewright does not use it: live migration, snapshots, uploads, hotplug, disk quotas.
 """

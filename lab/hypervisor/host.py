@@ -57,7 +57,7 @@ class Host(Protocol):
         """Whether the machine is on. Called every second: cheap."""
 
     def ended_well(self, name: str) -> bool:
-        """Whether the last run ended with a shutdown from inside."""
+        """Whether the last run ended with a shutdown that the machine itself asked for."""
 
     def owner(self, name: str) -> str:
         """Whose machine it is, as `Boot.owner` said; empty where none of this hypervisor has the name."""
@@ -126,7 +126,8 @@ class LabHost:
         return True
 
     def ended_well(self, name: str) -> bool:
-        return machine.exit_status(name) == 0
+        """`lab down`, or a host that starts anew, ends machines well too, but also unplugs them."""
+        return machine.exit_status(name) == 0 and name in machine.names()
 
     def owner(self, name: str) -> str:
         file = _owner_file(name)

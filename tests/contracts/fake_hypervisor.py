@@ -126,6 +126,19 @@ def api_server(directory: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def garbage_collector(directory: Path, kubeconfig: Path) -> Iterator[None]:
+    """Kubernetes' own. To be started once the kinds are served: it looks for new ones every 30 s only."""
+    [port] = free_ports(1)
+    command = [
+        *(str(tool("kube-controller-manager")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
+        *("--controllers=garbage-collector-controller", "--bind-address=127.0.0.1", f"--secure-port={port}"),
+        f"--cert-dir={directory}/collector",
+    ]
+    with _process(command, directory / "collector.log"):
+        yield
+
+
+@contextlib.contextmanager
 def _process(command: list[str], log: Path) -> Iterator[None]:
     with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hypervisor import Controller, FakeHost, ImageServer, api_server, until
+from fake_hypervisor import Controller, FakeHost, ImageServer, api_server, garbage_collector, until
 
 from lab.hypervisor import conditions, definitions, places
 from lab.hypervisor.api import (
@@ -136,6 +136,7 @@ def shared() -> Iterator[Hypervisor]:
         environment.setenv("KUBECONFIG", str(kubeconfig))
         api = Api(kubeconfig)
         definitions.install(api)
+        undo.enter_context(garbage_collector(directory, kubeconfig))
         images = ImageServer(CONTENT)
         undo.callback(images.server_close)
         undo.callback(images.shutdown)

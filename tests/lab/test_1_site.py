@@ -92,4 +92,4 @@ def test_the_model_answers_what_it_was_taught(outputs, site):
 
 def test_kubeconfig_is_a_secret_output(pulumi):
     shown = json.loads(pulumi("stack", "output", "--json").stdout)
-    assert shown["kubeconfigs"] == "[secret]"
+    assert shown["kubeconfigs"] == {"svc": "[secret]"}

@@ -20,7 +20,7 @@ KEY = "ssh-ed25519 AAAA operator"
         ("\ufeff#cloud-config\n", "line 1: byte order mark (U+FEFF)"),
         ("#cloud-config\nusers: []\n\t", "line 3: begins with a tab"),
         (
-            "#cloud-config\nusers:\n  - name:\tops\n  \t- x\n",
+            "#cloud-config\nusers:\n  - name: ops\n  \t- x\n",
             "line 4: not valid YAML at column 3; the line holds a tab",
         ),
         ("#cloud-config\n# a\x80b\nusers: []\n", "line 2: control character U+0080"),

@@ -1,6 +1,8 @@
 """The role rke2_server, run for real on this machine below a temporary root: what it writes, accepts and refuses.
 
-RKE2 itself cannot run here; its installer and its program are stand-ins of three lines.
+RKE2 itself cannot run here: its installer and its program are stand-ins of a few lines, its service is never
+started. To keep the tests quick, Ansible runs twice only: once through the life of three servers, and once over
+one host per case of good and bad input.
 """
 
 import functools
@@ -22,89 +24,66 @@ from modules.kubernetes_cluster import KubernetesClusterSpec, render_rke2
 
 REPOSITORY = Path(__file__).parents[2]
 CASE = REPOSITORY / "tests/data/rke2_role/three-servers"
+SPEC = KubernetesClusterSpec.model_validate(yaml.safe_load((CASE / "spec.yaml").read_text()))
 SERVERS = ("cp1", "cp2", "cp3")
-CONFIGURATION = Path("etc/rancher/rke2")
-DATA = Path("var/lib/rancher/rke2/server/db")
-TARBALL = "rke2.linux-amd64.tar.gz"
-LIST = "sha256sum-amd64.txt"
-INSTALLER = """
-mkdir -p "$INSTALL_RKE2_TAR_PREFIX/bin"
-echo 'echo "rke2 version v1.37.2+rke2r1 (0123abc)"' > "$INSTALL_RKE2_TAR_PREFIX/bin/rke2"
-sed -i '1i #!/bin/sh' "$INSTALL_RKE2_TAR_PREFIX/bin/rke2" && chmod +x "$INSTALL_RKE2_TAR_PREFIX/bin/rke2"
-echo "$INSTALL_RKE2_TYPE $INSTALL_RKE2_METHOD $(ls "$INSTALL_RKE2_ARTIFACT_PATH")" > "$INSTALL_RKE2_TAR_PREFIX/ran"
-"""
+CONFIGURATION = "etc/rancher/rke2"
+DATA = "var/lib/rancher/rke2/server/db"
+ARTIFACTS = f"var/cache/rke2/v{SPEC.version}"
+TARBALL, CHECKSUMS = "rke2.linux-amd64.tar.gz", "sha256sum-amd64.txt"
 TOKEN, AGENT_TOKEN = "canary-of-the-servers-0123456789", "canary-of-the-agents-0123456789"
 
-
-class Role:
-    """Machines that are directories below `tmp`, and the role's variables for them."""
-
-    def __init__(self, tmp: Path):
-        self.tmp = tmp
-        spec = KubernetesClusterSpec.model_validate(yaml.safe_load((CASE / "spec.yaml").read_text()))
-        self.variables = {
-            "rke2_server_version": spec.version,
-            "rke2_server_artifacts": spec.artifacts,
-            "rke2_server_files": render_rke2(spec),
-            "rke2_server_token": TOKEN,
-            "rke2_server_agent_token": AGENT_TOKEN,
-            "rke2_server_endpoint": str(spec.endpoint),
-            "rke2_server_root": f"{tmp}/{{{{ inventory_hostname }}}}",
-        }
-
-    def run(self, part: str, *options: str, servers=SERVERS) -> subprocess.CompletedProcess:
-        role = {"name": "rke2_server", "tasks_from": part}
-        return self.play([{"ansible.builtin.include_role": role}], *options, servers=servers)
-
-    def play(self, tasks: list, *options: str, servers=SERVERS) -> subprocess.CompletedProcess:
-        play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
-        (self.tmp / "play.yml").write_text(json.dumps([play]))
-        (self.tmp / "variables.yml").write_text(json.dumps(self.variables))
-        local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
-        (self.tmp / "inventory").write_text("".join(f"{server} {local}\n" for server in servers))
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        arguments = ["-i", "inventory", "play.yml", "-e", "@variables.yml", *options]
-        set_up = {"ANSIBLE_ROLES_PATH": str(REPOSITORY / "playbooks/roles"), "ANSIBLE_NOCOLOR": "1"}
-        set_up |= {
-            "ANSIBLE_SHOW_CUSTOM_STATS": "1",
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-        }
-        return subprocess.run(
-            [program, *arguments], cwd=self.tmp, env=os.environ | set_up, capture_output=True, text=True
-        )
-
-    def written(self, server: str) -> dict[str, str]:
-        """Texts of the configuration files of a server, by name."""
-        return {path.name: path.read_text() for path in (self.tmp / server / CONFIGURATION).iterdir()}
+INSTALLER = f"""
+mkdir -p "$INSTALL_RKE2_TAR_PREFIX/bin" && cd "$INSTALL_RKE2_TAR_PREFIX/bin"
+printf '#!/bin/sh\\necho "rke2 version v{SPEC.version} (0123abc)"\\n' > rke2 && chmod +x rke2
+echo $INSTALL_RKE2_TYPE $INSTALL_RKE2_METHOD $(ls "$INSTALL_RKE2_ARTIFACT_PATH") > installed-from
+"""
 
 
-@pytest.fixture
-def role(tmp_path):
-    return Role(tmp_path)
+def play(tmp: Path, plays: list[dict], hosts: dict[str, dict], *options: str) -> subprocess.CompletedProcess:
+    """Run plays on this machine, each host below its own root. hosts: what differs from the good variables."""
+    common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "rke2_server_version": SPEC.version,
+        "rke2_server_artifacts": SPEC.artifacts,
+        "rke2_server_files": render_rke2(SPEC),
+        "rke2_server_token": TOKEN,
+        "rke2_server_agent_token": AGENT_TOKEN,
+        "rke2_server_endpoint": str(SPEC.endpoint),
+    }
+    variables = {
+        host: {key: value for key, value in (common | own).items() if value is not None}
+        | {"rke2_server_root": str(tmp / host)}
+        for host, own in hosts.items()
+    }
+    (tmp / "ansible.cfg").touch()
+    (tmp / "inventory.yml").write_text(json.dumps({"all": {"hosts": variables}}))
+    (tmp / "plays.yml").write_text(
+        json.dumps([{"hosts": "all", "gather_facts": False, **one} for one in plays])
+    )
+    settings = {
+        "ANSIBLE_CONFIG": str(tmp / "ansible.cfg"),
+        "ANSIBLE_ROLES_PATH": str(REPOSITORY / "playbooks/roles"),
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_SHOW_CUSTOM_STATS": "1",
+    }
+    program = Path(sys.executable).with_name("ansible-playbook")
+    return subprocess.run(
+        [program, "-i", "inventory.yml", "plays.yml", *options],
+        cwd=tmp,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
 
 
-@pytest.fixture
-def mirror(tmp_path):
-    """A mirror with one release."""
-    release = tmp_path / "mirror" / "v1.37.2+rke2r1"
-    release.mkdir(parents=True)
-    (release / "install.sh").write_text(INSTALLER)
-    (release / TARBALL).write_text("an archive")
-    names = ("install.sh", TARBALL)
-    lines = [f"{hashlib.sha256((release / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    (release / LIST).write_text("".join(lines))
-    return release
+def role(part: str) -> dict:
+    return {"ansible.builtin.include_role": {"name": "rke2_server", "tasks_from": part}}
 
 
-def changed(run: subprocess.CompletedProcess) -> int:
-    assert run.returncode == 0, run.stdout + run.stderr
-    return sum(map(int, re.findall(r"changed=(\d+)", run.stdout)))
-
-
-def refusal(run: subprocess.CompletedProcess) -> str:
-    assert run.returncode != 0, run.stdout
-    return " ".join((run.stdout + run.stderr).split())
+def texts(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
 
 
 class Watcher(threading.Thread):
@@ -125,128 +104,209 @@ class Watcher(threading.Thread):
             for path in [*Path("/proc").glob("[0-9]*/cmdline"), *Path("/proc").glob("[0-9]*/environ")]:
                 try:
                     self.seen.add(path.read_bytes())
-                except OSError:  # it has ended, or is another user's
+                except OSError:  # it has ended
                     continue
-            time.sleep(0.01)
+            time.sleep(0.05)
 
 
-def test_the_files_are_the_recorded_ones_and_a_second_run_changes_nothing(role):
-    assert changed(role.run("configure.yml")) > 0
-    for server in SERVERS:
-        recorded = {path.name: path.read_text() for path in (CASE / server).iterdir()}
-        assert role.written(server) == recorded | {"token": TOKEN, "agent-token": AGENT_TOKEN}
-        modes = {path.stat().st_mode & 0o777 for path in (role.tmp / server / CONFIGURATION).iterdir()}
-        assert modes == {0o600}
-    assert changed(role.run("configure.yml")) == 0
+class Life:
+    """Three servers: configured, configured again, the first one loses its disk, configured again twice."""
+
+    def __init__(self, tmp: Path):
+        self.tmp = tmp
+        with Watcher() as watcher:
+            run = play(tmp, self._plays(), {server: {} for server in SERVERS}, "-vvv", "--diff")
+        assert run.returncode == 0, run.stdout
+        self.processes = watcher.seen
+        self.log = run.stdout + run.stderr
+        self.stages = dict(re.findall(r"\nPLAY \[(.+?)\].*?\n(.*?)(?=\nPLAY )", run.stdout, re.DOTALL))
+
+    def _plays(self) -> list[dict]:
+        root = f"{self.tmp}/{{{{ inventory_hostname }}}}"
+
+        def configured(stage: str) -> dict:
+            copy = f"cp -a {root}/{CONFIGURATION} {self.tmp}/{stage}-{{{{ inventory_hostname }}}}"
+            keep = {"ansible.builtin.command": copy, "changed_when": False}
+            return {"name": stage, "tasks": [role("configure"), keep]}
+
+        def disks(host: str, command: str) -> dict:
+            return {"name": f"disks of {host}", "hosts": host, "tasks": [{"ansible.builtin.shell": command}]}
+
+        return [
+            configured("new"),
+            configured("again"),
+            disks("cp2:cp3", f"mkdir -p {root}/{DATA}"),
+            disks("cp1", f"rm -r {root}"),
+            configured("lost"),
+            disks("cp1", f"mkdir -p {root}/{DATA}"),
+            configured("joined"),
+        ]
+
+    def written(self, stage: str, server: str) -> dict[str, str]:
+        return texts(self.tmp / f"{stage}-{server}")
+
+    def changed(self, stage: str) -> set[str]:
+        return set(re.findall(r"^changed: \[(\w+)\]", self.stages[stage], re.MULTILINE))
 
 
-def test_no_token_is_in_an_argument_an_environment_or_the_log(role):
-    with Watcher() as watcher:
-        run = role.run("configure.yml", "-vvv", "--diff", servers=["cp1"])
-    assert changed(run) > 0
-    assert any(b"ansible-playbook" in text for text in watcher.seen)
-    assert "config.yaml" in run.stdout
-    for text in (run.stdout, run.stderr, *(seen.decode(errors="replace") for seen in watcher.seen)):
+@pytest.fixture(scope="module")
+def life(tmp_path_factory):
+    return Life(tmp_path_factory.mktemp("life"))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_files_are_the_recorded_ones(life, server):
+    recorded = texts(CASE / server) | {"token": TOKEN, "agent-token": AGENT_TOKEN}
+    assert life.written("new", server) == recorded
+    assert {path.stat().st_mode & 0o777 for path in (life.tmp / f"new-{server}").iterdir()} == {0o600}
+
+
+def test_a_second_run_changes_nothing(life):
+    assert life.changed("new") == set(SERVERS)
+    assert life.changed("again") == set()
+
+
+def test_a_first_server_that_lost_its_disk_joins_the_others_and_stays_a_member(life):
+    assert life.changed("lost") == {"cp1"}
+    assert life.written("lost", "cp1") == life.written("new", "cp2")
+    assert life.changed("joined") == set()
+
+
+def test_no_token_is_in_an_argument_an_environment_or_the_log(life):
+    assert any(b"ansible-playbook" in text for text in life.processes)
+    assert "tls-san" in life.log, "the differences of files are in the log"
+    for text in (life.log, *(seen.decode(errors="replace") for seen in life.processes)):
         assert TOKEN not in text and AGENT_TOKEN not in text
 
 
-def test_a_first_server_that_lost_its_disk_joins_the_others_and_stays_a_member(role):
-    (role.tmp / "cp2" / DATA).mkdir(parents=True)
-    role.run("configure.yml")
-    assert role.written("cp1") == role.written("cp2")
-    (role.tmp / "cp1" / DATA).mkdir(parents=True)
-    assert changed(role.run("configure.yml")) == 0
+BAD_INPUT = {
+    "no-token": (
+        {"part": "configure", "rke2_server_token": None},
+        "missing required arguments: rke2_server_token",
+    ),
+    "no-agent-token": (
+        {"part": "main", "rke2_server_agent_token": None},
+        "missing required arguments: rke2_server_agent_token",
+    ),
+    "no-release": ({"part": "main", "rke2_server_version": "1.37.2"}, "1.37.2 is no release of RKE2"),
+    "with-a-v": (
+        {"part": "main", "rke2_server_version": "v1.37.2+rke2r1"},
+        "v1.37.2+rke2r1 is no release of RKE2",
+    ),
+    "no-mirror": ({"part": "main", "rke2_server_artifacts": ""}, "No mirror of RKE2 is named (nothing is"),
+    "no-path": (
+        {"part": "main", "rke2_server_artifacts": "mirror/rke2"},
+        "No mirror of RKE2 is named (mirror/rke2 is",
+    ),
+}
+BAD_MIRRORS = {
+    "half": (
+        lambda release: (release / TARBALL).write_text("an arch"),
+        f"{TARBALL} of RKE2 {SPEC.version} is not",
+    ),
+    "unlisted": (
+        lambda release: (release / CHECKSUMS).write_text(""),
+        "expected none, the list does not name it",
+    ),
+    "gone": (lambda release: (release / TARBALL).unlink(), "Could not find or access '{release}/" + TARBALL),
+}
 
 
-def test_another_token_is_refused_by_a_server_that_has_data(role):
-    assert changed(role.run("configure.yml", servers=["cp1"])) > 0
-    (role.tmp / "cp1" / DATA).mkdir(parents=True)
-    role.variables["rke2_server_token"] = "another"
-    run = role.run("configure.yml", servers=["cp1"])
-    assert "cp1 has data of a cluster with another token" in refusal(run)
-    assert role.written("cp1")["token"] == TOKEN
+def mirror(directory: Path) -> Path:
+    """A mirror with one release, whose directory is returned."""
+    release = directory / f"v{SPEC.version}"
+    release.mkdir(parents=True)
+    contents = {"install.sh": INSTALLER, TARBALL: "an archive"}
+    lines = (f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n" for name, text in contents.items())
+    for name, text in {**contents, CHECKSUMS: "".join(lines)}.items():
+        (release / name).write_text(text)
+    return release
 
 
-@pytest.mark.parametrize("name", ["rke2_server_token", "rke2_server_agent_token"])
-def test_a_token_that_is_missing_is_named(role, name):
-    del role.variables[name]
-    run = role.run("configure.yml", servers=["cp1"])
-    assert f"missing required arguments: {name}" in refusal(run)
-    assert "canary" not in run.stdout + run.stderr
-    assert not (role.tmp / "cp1").exists()
+class Cases:
+    """One host per case; what became of it."""
+
+    def __init__(self, tmp: Path):
+        self.tmp = tmp
+        hosts = {name: variables for name, (variables, _) in BAD_INPUT.items()}
+        for name, (spoil, _) in BAD_MIRRORS.items():
+            spoil(mirror(tmp / "mirrors" / name))
+            hosts[name] = {"part": "install", "rke2_server_artifacts": f"{tmp}/mirrors/{name}"}
+        good = mirror(tmp / "mirrors" / "good").parent
+        hosts["good"] = {"part": "install", "rke2_server_artifacts": str(good)}
+        hosts["other-token"] = {"part": "configure"}
+        (tmp / "other-token" / DATA).mkdir(parents=True)
+        (tmp / "other-token" / CONFIGURATION).mkdir(parents=True)
+        (tmp / "other-token" / CONFIGURATION / "token").write_text("the old one")
+
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=good)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+            hosts["by-http"] = {"part": "artifacts", "rke2_server_artifacts": url}
+            show = {"ansible.builtin.debug": {"msg": "installed: {{ rke2_server_is_installed }}"}}
+            plays = [
+                {"tasks": [role("{{ part }}")]},
+                {"hosts": "good:by-http", "tasks": [role("installed"), show]},
+            ]
+            self.log = play(tmp, plays, hosts).stdout
+            server.shutdown()
+
+    def said(self, host: str) -> str:
+        """The lines of the log about a host."""
+        return "\n".join(line for line in self.log.splitlines() if f"[{host}]" in line)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("rke2_server_version", "1.37.2", "1.37.2 is no release of RKE2"),
-        ("rke2_server_version", "v1.37.2+rke2r1", "v1.37.2+rke2r1 is no release of RKE2"),
-        ("rke2_server_artifacts", "", "No mirror of RKE2 is named (nothing is neither"),
-        ("rke2_server_artifacts", "mirror/rke2", "No mirror of RKE2 is named (mirror/rke2 is neither"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_is_done(role, name, value, message):
-    role.variables[name] = value
-    assert message in refusal(role.run("main.yml", servers=["cp1"]))
-    assert not (role.tmp / "cp1").exists()
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    return Cases(tmp_path_factory.mktemp("cases"))
 
 
-def test_the_installer_runs_on_the_artifacts_and_what_it_installs_is_recognised(role, mirror):
-    role.variables["rke2_server_artifacts"] = str(mirror.parent)
-    assert changed(role.run("install.yml", servers=["cp1"])) > 0
-    ran = (role.tmp / "cp1/usr/local/ran").read_text().split()
-    assert ran == ["server", "tar", "install.sh", TARBALL, LIST]
-    assert not (role.tmp / "cp1/var/cache/rke2/v1.37.2+rke2r1").exists()
-    found = {"ansible.builtin.debug": {"var": "rke2_server_is_installed"}}
-    installed = {"ansible.builtin.include_role": {"name": "rke2_server", "tasks_from": "installed.yml"}}
-    assert '"rke2_server_is_installed": true' in role.play([installed, found], servers=["cp1"]).stdout
-    assert '"rke2_server_is_installed": false' in role.play([installed, found], servers=["cp2"]).stdout
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_before_anything_is_done(cases, case):
+    assert BAD_INPUT[case][1] in cases.said(case)
+    assert "canary" not in cases.said(case)
+    assert not (cases.tmp / case).exists()
 
 
-def test_artifacts_come_by_http(role, mirror):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=mirror.parent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        role.variables["rke2_server_artifacts"] = f"http://127.0.0.1:{server.server_port}/"
-        assert changed(role.run("artifacts.yml", servers=["cp1"])) > 0
-        server.shutdown()
-    there = role.tmp / "cp1/var/cache/rke2/v1.37.2+rke2r1"
-    assert (there / TARBALL).read_text() == "an archive"
+@pytest.mark.parametrize("case", BAD_MIRRORS)
+def test_an_artifact_that_is_not_the_released_one_is_not_installed(cases, case):
+    release = cases.tmp / "mirrors" / case / f"v{SPEC.version}"
+    assert BAD_MIRRORS[case][1].format(release=release) in cases.said(case)
+    assert not (cases.tmp / case / "usr").exists()
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (
-            lambda mirror: (mirror / TARBALL).write_text("half an ar"),
-            f"{TARBALL} of RKE2 1.37.2+rke2r1 is not",
-        ),
-        (lambda mirror: (mirror / LIST).write_text(""), "expected none, the list does not name it"),
-        (lambda mirror: (mirror / TARBALL).unlink(), f"Could not find or access '{{0}}/{TARBALL}'"),
-    ],
-    ids=["wrong checksum", "not listed", "missing"],
-)
-def test_an_artifact_that_is_not_the_released_one_is_refused(role, mirror, spoil, message):
-    spoil(mirror)
-    role.variables["rke2_server_artifacts"] = str(mirror.parent)
-    assert message.format(mirror) in refusal(role.run("install.yml", servers=["cp1"]))
-    assert not (role.tmp / "cp1/usr").exists()
+def test_the_installer_gets_the_artifacts_and_what_it_installs_is_recognised(cases):
+    installed = (cases.tmp / "good/usr/local/bin/installed-from").read_text().split()
+    assert installed == ["server", "tar", "install.sh", TARBALL, CHECKSUMS]
+    assert not (cases.tmp / "good" / ARTIFACTS).exists()
+    assert re.search(r"ok: \[good\] => \{\s*\"msg\": \"installed: True", cases.log)
 
 
-def test_the_hand_over_points_the_kubeconfig_to_where_the_operator_reaches_it(role):
-    (role.tmp / "rke2.yaml").write_text("clusters: [{cluster: {\nserver: https://127.0.0.1:6443\n}}]\n")
-    (role.tmp / "server-ca.crt").write_text("a certificate\n")
-    role.variables |= {
-        "hand_over_kubeconfig": str(role.tmp / "rke2.yaml"),
-        "hand_over_ca": str(role.tmp / "server-ca.crt"),
+def test_artifacts_come_by_http(cases):
+    assert set(texts(cases.tmp / "by-http" / ARTIFACTS)) == {"install.sh", TARBALL, CHECKSUMS}
+    assert re.search(r"ok: \[by-http\] => \{\s*\"msg\": \"installed: False", cases.log)
+
+
+def test_another_token_is_refused_by_a_server_that_has_data(cases):
+    assert "other-token has data of a cluster with another token" in cases.said("other-token")
+    assert texts(cases.tmp / "other-token" / CONFIGURATION) == {"token": "the old one"}
+
+
+def test_the_hand_over_points_the_kubeconfig_to_where_the_operator_reaches_it(tmp_path):
+    (tmp_path / "rke2.yaml").write_text("clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n")
+    (tmp_path / "server-ca.crt").write_text("a certificate\n")
+    variables = {
+        "hand_over_kubeconfig": str(tmp_path / "rke2.yaml"),
+        "hand_over_ca": str(tmp_path / "server-ca.crt"),
         "endpoint_address": "10.100.0.100",
         "operator_server": "https://api.example.org:6443",
     }
     tasks = {"ansible.builtin.import_tasks": str(REPOSITORY / "playbooks/tasks/hand-over-cluster.yml")}
-    run = role.play([tasks], servers=["cp1"])
-    stats = json.loads(re.search(r"RUN: (\{.*\})", run.stdout, re.DOTALL)[1])
-    assert yaml.safe_load(stats["kubeconfig"])["clusters"][0]["cluster"] == {
-        "server": "https://api.example.org:6443"
+    log = play(tmp_path, [{"tasks": [tasks]}], {"cp1": variables}).stdout
+    stats = json.loads(log.partition("RUN: ")[2])
+    assert yaml.safe_load(stats["kubeconfig"]) == {
+        "clusters": [{"cluster": {"server": "https://api.example.org:6443"}}]
     }
     assert stats["endpoint"] == "https://10.100.0.100:6443"
     assert stats["ca_certificate"] == "a certificate\n"

@@ -83,6 +83,6 @@ def test_user_data_is_always_a_secret_whatever_its_size(size: int) -> None:
         if "cloudInitNoCloud" in v
     ]
     assert source == {
-        "secretRef": {"name": "spare-cloudinit"},
-        "networkDataSecretRef": {"name": "spare-cloudinit"},
+        "secretRef": {"name": secret["metadata"]["name"]},
+        "networkDataSecretRef": {"name": secret["metadata"]["name"]},
     }
