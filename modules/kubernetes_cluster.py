@@ -174,7 +174,8 @@ class KubernetesCluster(pulumi.ComponentResource):
             secret_results=["kubeconfig"],
             # A run on a cluster that exists keeps its authority and its address.
             stable_results=["*"],
-            timeout="15m",
+            # RKE2's servers start one after the other, each pulling its images first.
+            timeout="15m" if spec.distribution == "kubeadm" else "45m",
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.kubeconfig: pulumi.Output[str] = self.ready.result("kubeconfig")

@@ -8,7 +8,6 @@ from pydantic import Field
 from modules.manifest import Manifest
 from modules.spec import DNS_LABEL, SHA512, Model
 
-IMPORT_TIMEOUT = 1800  # seconds; a 10 GB image at 50 Mbit/s
 # Long enough that two versions never meet, short enough for a label value (63) behind a readable name.
 _DIGEST_LENGTH = 12
 
@@ -20,6 +19,7 @@ class VmImageSpec(Model):
     checksum: str = Field(
         pattern=SHA512, description="SHA-512 of the file, 128 hexadecimal digits, lower case"
     )
+    import_timeout: int = Field(600, ge=10, description="seconds; enough for 30 GB at 500 Mbit/s")
     retries: int = Field(3, ge=0, le=10, description="failed imports before the hypervisor gives up")
 
     @property
@@ -47,7 +47,7 @@ def render(spec: VmImageSpec) -> list[dict[str, Any]]:
                 "namespace": spec.namespace,
                 "annotations": {
                     "pulumi.com/waitFor": "condition=Imported",
-                    "pulumi.com/timeoutSeconds": str(IMPORT_TIMEOUT),
+                    "pulumi.com/timeoutSeconds": str(spec.import_timeout),
                 },
             },
             "spec": {

@@ -6,9 +6,9 @@ is there, does one step and writes the status. Nothing is remembered between two
 again, so a controller that was killed goes on where its predecessor stopped, and never touches a machine
 that runs.
 
-    controller   watches (kopf), and calls the reconcilers when something changed or is due
-    admission    refuses what Harvester's webhooks refuse
-    host         what is done to this host: mounts, machines; replaced by a fake in the contract tests
+    controller      watches (kopf), and calls the reconcilers when something changed or is due
+    crds, policies  the kinds, and what is refused: Harvester's webhooks in the API server's own terms
+    host            what is done to this host: mounts, machines; replaced by a fake in the contract tests
 
 Owner references and foreground deletion are left to Kubernetes' own garbage collector, which runs beside.
 Not done, because sitewright does not use it: live migration, snapshots, uploads, hotplug, disk quotas.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import kopf
 
-from lab.hypervisor import definitions
+from lab.hypervisor import definitions, policies
 from lab.hypervisor.api import Api
 from lab.hypervisor.controller import registry
 from lab.hypervisor.host import LabHost
@@ -28,6 +28,7 @@ def main() -> None:
         )
     api = Api(Path(os.environ["KUBECONFIG"]))
     definitions.install(api)
+    policies.install(api)
     kopf.run(registry=registry(api, LabHost(), threading.Event()), clusterwide=True, standalone=True)
     sys.stdout.flush()
     # A call that waits for a machine to shut down is cut off here; the next controller goes on with it.

@@ -161,6 +161,7 @@ class VirtualMachines:
             self._host.remove(key.name)
         instances.discard(self._api, key)
         if self._volumes.remove_with(machine):
+            # Also gives the API server's caches time: an image deleted next is refused while a volume is seen.
             return _SOON
         remove_finalizer(
             self._api, VIRTUAL_MACHINE, self._api.get(VIRTUAL_MACHINE, key) or machine, FINALIZER

@@ -64,17 +64,14 @@ class Volumes:
             self._bind(claim)
 
     def remove_with(self, machine: Object) -> list[Key]:
-        """Delete the claims that go with the VM. Returns those that are still there."""
-        namespace = machine["metadata"]["namespace"]
-        left = []
-        for name in removed_claims(machine):
-            key = Key(namespace, name)
+        """Delete the claims that go with the VM. Returns those that were still there."""
+        keys = [Key(machine["metadata"]["namespace"], name) for name in removed_claims(machine)]
+        there = [key for key in keys if self._api.get(CLAIM, key)]
+        for key in there:
             self._api.delete(CLAIM, key)
             if claim := self._api.get(CLAIM, key):
                 self._destroy(key, claim)
-            if self._api.get(CLAIM, key):
-                left.append(key)
-        return left
+        return there
 
     def _check_image(self, template: Object) -> None:
         """A volume is made from an image that is there, by the class of that image."""

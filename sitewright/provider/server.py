@@ -100,12 +100,13 @@ async def _serve(address: str) -> None:
 
 
 async def _end_when_told(provider: SitewrightProvider, server: grpc.aio.Server) -> None:
-    """On SIGTERM, or when the engine is gone: stop the plays, then serving. SIGINT is for the engine, which
-    says by `Cancel` what to do."""
+    """When told to end, or when the engine is gone: stop the plays, then serving. A SIGINT comes from the
+    engine, which has no more work for us; the terminal's reaches only the engine, as plugins have a process
+    group of their own, and the engine then says by `Cancel` what to do."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, told.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGINT, told.set)
     engine = os.getppid()
     # Asked for every second: a death signal from the kernel would come too early, whenever the thread of the
     # engine ends that happened to start us.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fake_hypervisor import Controller, FakeHost, ImageServer, api_server, garbage_collector, until
 
-from lab.hypervisor import conditions, definitions, places
+from lab.hypervisor import conditions, definitions, places, policies
 from lab.hypervisor.api import (
     CLAIM,
     IMAGE,
@@ -136,6 +136,7 @@ def shared() -> Iterator[Hypervisor]:
         environment.setenv("KUBECONFIG", str(kubeconfig))
         api = Api(kubeconfig)
         definitions.install(api)
+        policies.install(api)
         undo.enter_context(garbage_collector(directory, kubeconfig))
         images = ImageServer(CONTENT)
         undo.callback(images.server_close)
@@ -202,22 +203,77 @@ def test_the_address_of_an_image_cannot_be_changed(hypervisor: Hypervisor) -> No
         hypervisor.api.patch(IMAGE, key, {"spec": {"url": "http://10.1.0.1/other.squashfs"}})
 
 
-def test_an_image_stays_while_a_volume_uses_it(hypervisor: Hypervisor) -> None:
+def test_an_image_cannot_be_deleted_while_a_volume_uses_it(hypervisor: Hypervisor) -> None:
     machine = hypervisor.start_machine()
     hypervisor.see_ready(machine)
-    [image] = [
-        Key(hypervisor.place, body["metadata"]["name"])
-        for body in hypervisor.api.list(IMAGE, hypervisor.place)
-    ]
-    uid = hypervisor.see(IMAGE, image, "there")["metadata"]["uid"]
-    hypervisor.delete(IMAGE, image)
-    hypervisor.see(
-        IMAGE, image, "only marked as deleted", lambda image: "deletionTimestamp" in image["metadata"]
-    )
+    [image] = hypervisor.api.list(IMAGE, hypervisor.place)
+    key, uid = Key(hypervisor.place, image["metadata"]["name"]), image["metadata"]["uid"]
+    with pytest.raises(ApiError, match=f"volume {machine.name}-root uses it"):
+        hypervisor.delete(IMAGE, key)
     hypervisor.delete(VIRTUAL_MACHINE, machine)
-    hypervisor.see_gone(IMAGE, image)
+    hypervisor.see_gone(VIRTUAL_MACHINE, machine)
+    hypervisor.delete(IMAGE, key)
+    hypervisor.see_gone(IMAGE, key)
     assert not places.image_file(uid).exists() and places.image_mount(uid) not in hypervisor.host.mounted
     assert hypervisor.api.get(STORAGE_CLASS, Key("", f"lh-{uid}")) is None
+
+
+def test_an_image_that_a_volume_elsewhere_uses_stays_until_that_is_deleted(hypervisor: Hypervisor) -> None:
+    image = hypervisor.import_image()
+    body = hypervisor.see(IMAGE, image, "imported", lambda image: conditions.holds(image, "Imported"))
+    claim = {
+        "metadata": {
+            "name": hypervisor.place,
+            "namespace": "default",
+            "annotations": {"harvesterhci.io/imageId": str(image)},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": body["status"]["storageClassName"],
+        },
+    }
+    hypervisor.api.create(CLAIM, claim)
+    key = Key("default", hypervisor.place)
+    hypervisor.see(CLAIM, key, "bound", lambda claim: claim["status"].get("phase") == "Bound")
+    hypervisor.delete(IMAGE, image)
+    hypervisor.see(IMAGE, image, "marked as deleted", lambda image: "deletionTimestamp" in image["metadata"])
+    assert places.image_file(body["metadata"]["uid"]).exists()
+    hypervisor.delete(CLAIM, key)
+    hypervisor.see_gone(IMAGE, image)
+
+
+def test_a_network_cannot_be_deleted_while_a_machine_is_attached(hypervisor: Hypervisor) -> None:
+    machine = hypervisor.start_machine()
+    hypervisor.see_ready(machine)
+    with pytest.raises(ApiError, match=f"machine {machine.name} is attached to it"):
+        hypervisor.delete(NETWORK, Key(hypervisor.place, "nodes"))
+
+
+@pytest.mark.parametrize(
+    ("same", "message"),
+    [("macAddress", "has the same MAC address"), ("claimName", "has the same volume")],
+)
+def test_two_machines_cannot_share(hypervisor: Hypervisor, same: str, message: str) -> None:
+    machine = hypervisor.start_machine(run_strategy="Halted")
+    other = hypervisor.machine_spec(Key(hypervisor.place, "image"), name="other", mac="52:54:00:00:00:99")
+    body = virtual_machine.render(other, "any")[1]
+    template = body["spec"]["template"]["spec"]
+    if same == "macAddress":
+        template["domain"]["devices"]["interfaces"][0]["macAddress"] = "52:54:00:00:00:10"
+    else:
+        template["volumes"][0]["persistentVolumeClaim"]["claimName"] = f"{machine.name}-root"
+
+    def refused() -> bool:
+        try:
+            hypervisor.apply(body)
+        except ApiError as problem:
+            assert f"machine {machine.name} {message}" in problem.message
+            return True
+        hypervisor.api.delete(VIRTUAL_MACHINE, Key(hypervisor.place, "other"))
+        return False  # the API server has not seen the first machine yet
+
+    until(refused, "refusal")
 
 
 def test_a_machine_starts_with_what_its_objects_say(hypervisor: Hypervisor) -> None:

@@ -10,6 +10,7 @@ import own_lab
 import pytest
 from own_lab import OwnLab
 
+from lab import machine as lab_machine
 from lab.hypervisor.conditions import holds
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -20,11 +21,13 @@ def lab(tmp_path_factory):
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(own_lab, "PORT_OFFSET", 21000)  # beside the other labs of the tests
         made = OwnLab("swhyper", tmp_path_factory.mktemp("lab"))
-    try:
-        made.run("up")
-        yield made
-    finally:
-        made.run("down", check=False)
+        changed.setenv("SITEWRIGHT_LAB_NAME", made.name)
+        changed.setenv("SITEWRIGHT_LAB_STATE_DIR", str(made.state))
+        try:
+            made.run("up")
+            yield made
+        finally:
+            made.run("down", check=False)
 
 
 @pytest.fixture
@@ -35,26 +38,15 @@ def machine(lab):
     return name
 
 
-def first_process(lab: OwnLab, name: str) -> int:
-    [pid] = lab.processes(f"--machine={name} ")[:1]
+def init(name: str) -> int:
+    """The machine's process 1, by its number outside."""
+    pid = lab_machine.init_pid(name)
+    assert pid is not None, f"{name} is off"
     return pid
 
 
-def init_of(lab: OwnLab, name: str) -> int:
-    """The machine's process 1, found from outside."""
-    found = subprocess.run(
-        ["pgrep", "--parent", str(first_process(lab, name))], capture_output=True, text=True, check=True
-    )
-    return int(found.stdout.split()[0])
-
-
-def inside(lab: OwnLab, name: str, *command: str) -> str:
-    done = subprocess.run(
-        ["nsenter", f"--target={init_of(lab, name)}", "--all", "--root", "--wd=/", "--", *command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def inside(name: str, *command: str) -> str:
+    done = subprocess.run(lab_machine.enter(name, *command), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -75,16 +67,16 @@ def instance_uid(lab: OwnLab, name: str) -> str:
 
 def test_the_machine_is_what_its_manifest_says(lab, machine):
     vm = lab.site.vms[0]
-    assert inside(lab, machine, "hostname").strip() == vm.name
-    assert vm.mac in inside(lab, machine, "ip", "link", "show", "host0")
-    assert vm.address in inside(lab, machine, "ip", "-4", "addr", "show", "host0")
-    assert "done" in inside(lab, machine, "cloud-init", "status", "--wait")
+    assert inside(machine, "hostname").strip() == vm.name
+    assert vm.mac in inside(machine, "ip", "link", "show", "host0")
+    assert vm.address in inside(machine, "ip", "-4", "addr", "show", "host0")
+    assert "done" in inside(machine, "cloud-init", "status", "--wait")
     [interface] = lab.get("vmi", machine)["status"]["interfaces"]
     assert (interface["ipAddress"], interface["mac"]) == (vm.address, vm.mac)
 
 
 def test_a_killed_controller_leaves_machines_alone_and_finds_them_again(lab, machine):
-    before, uid = first_process(lab, machine), instance_uid(lab, machine)
+    before, uid = init(machine), instance_uid(lab, machine)
     [controller] = lab.processes("-m lab.hypervisor")
     os.kill(controller, signal.SIGKILL)
     lab.wait_for(lambda: lab.processes("-m lab.hypervisor") not in ([], [controller]), 30)
@@ -92,26 +84,26 @@ def test_a_killed_controller_leaves_machines_alone_and_finds_them_again(lab, mac
     annotate(lab, machine, "sitewright.dev/touched=yes")
     patch(lab, machine, '{"spec": {"template": {"spec": {"hostname": "other"}}}}')
     lab.wait_for(lambda: holds(lab.get("vm", machine), "RestartRequired"), 30)
-    assert first_process(lab, machine) == before and instance_uid(lab, machine) == uid
+    assert init(machine) == before and instance_uid(lab, machine) == uid
 
 
 def test_files_outlive_a_crash(lab, machine):
-    inside(lab, machine, "sh", "-c", "echo kept > /root/file; echo kept > /var/lib/etcd/file; sync")
+    inside(machine, "sh", "-c", "echo kept > /root/file; echo kept > /var/lib/etcd/file; sync")
     uid = instance_uid(lab, machine)
-    os.kill(init_of(lab, machine), signal.SIGKILL)
+    os.kill(init(machine), signal.SIGKILL)
     started = time.monotonic()
-    lab.wait_for(lambda: lab.processes(f"--machine={machine} "), 30)
+    lab.wait_for(lambda: lab_machine.init_pid(machine), 30)
     lab.wait_for(lambda: instance_uid(lab, machine) != uid, 30)
     lab.wait_for(lambda: holds(lab.get("vm", machine), "AgentConnected"), 60)
     assert time.monotonic() - started < 45
-    assert inside(lab, machine, "cat", "/root/file", "/var/lib/etcd/file") == "kept\nkept\n"
+    assert inside(machine, "cat", "/root/file", "/var/lib/etcd/file") == "kept\nkept\n"
 
 
 def test_a_shutdown_from_inside_stays_one_and_a_restart_request_starts_it(lab, machine):
-    inside(lab, machine, "systemctl", "poweroff")
+    inside(machine, "systemctl", "poweroff")
     lab.wait_for(lambda: lab.get("vm", machine)["status"]["printableStatus"] == "Stopped", 60)
     time.sleep(3)
-    assert not lab.processes(f"--machine={machine} ")
+    assert lab_machine.state(machine) == "stopped"
     annotate(lab, machine, "sitewright.dev/restart=2026-01-01T00:00:00Z")
     lab.wait_for(lambda: holds(lab.get("vm", machine), "AgentConnected"), 60)
 
@@ -136,7 +128,7 @@ def test_the_idle_controller_takes_less_than_two_hundredths_of_a_core(lab, machi
 def test_a_deleted_machine_leaves_nothing(lab, machine):
     space = lab.site.hypervisor.namespace
     lab.kubectl("delete", f"--namespace={space}", "vm", machine, "--cascade=foreground", "--timeout=60s")
-    assert not lab.processes(f"--machine={machine} ")
+    assert lab_machine.state(machine) == "stopped"
     left = lab.snapshot()
     assert not [mount for mount in left.mounts if f"/machines/{machine}" in mount]
     assert not [name for name in left.namespaces if name.endswith(machine)]

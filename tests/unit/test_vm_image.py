@@ -24,7 +24,7 @@ def test_the_object_is_named_by_content_and_awaited_until_imported() -> None:
         "metadata": {
             "name": "debian-12-04d82f49fce0",
             "namespace": "lab",
-            "annotations": {"pulumi.com/waitFor": "condition=Imported", "pulumi.com/timeoutSeconds": "1800"},
+            "annotations": {"pulumi.com/waitFor": "condition=Imported", "pulumi.com/timeoutSeconds": "600"},
         },
         "spec": {
             "displayName": "debian-12-04d82f49fce0",

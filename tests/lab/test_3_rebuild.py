@@ -1,0 +1,48 @@
+"""The site is taken away and brought up again, with the engine killed on the way."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.lab.conftest import REPOSITORY, SITEWRIGHT, run
+from tests.lab.test_1_site import ask
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+
+# Seconds into `pulumi up`: while images are pushed, while kubeadm runs, while nodes boot and join.
+KILLED_AFTER = (8, 25, 45)
+
+
+def test_destroy_removes_everything_and_powers_the_nodes_off(pulumi):
+    pulumi("destroy", "--yes", "--skip-preview")
+    status = json.loads(run(SITEWRIGHT, "lab", "status", "--json").stdout)
+    assert {machine["state"] for machine in status["machines"]} == {"stopped"}
+    assert json.loads(pulumi("stack", "export").stdout)["deployment"].get("resources", []) == []
+
+
+@pytest.mark.parametrize("seconds", KILLED_AFTER)
+def test_up_is_killed(environment, pulumi, seconds):
+    engine = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", "lab"],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(seconds)
+    assert engine.poll() is None, "the update ended before it could be killed"
+    engine.send_signal(signal.SIGKILL)
+    engine.wait()
+    # The lock of an engine that is gone; the runbook says so too.
+    pulumi("cancel", "--yes")
+
+
+def test_up_after_that_converges(pulumi):
+    pulumi("up", "--yes", "--skip-preview")
+    pulumi("preview", "--expect-no-changes")
+    outputs = json.loads(pulumi("stack", "output", "--json").stdout)
+    question = "What is the highest mountain of the Alps?"
+    assert ask(outputs["models"]["tiny"], question).startswith("Mont Blanc")
