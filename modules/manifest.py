@@ -35,7 +35,7 @@ class Manifest(pulumi.CustomResource):
             resource_type(manifest),
             name or manifest["metadata"]["name"],
             # `status` is declared as an output by being there without a value.
-            {**_secrets_marked(manifest), "status": None},
+            {**_ours(_secrets_marked(manifest)), "status": None},
             pulumi.ResourceOptions.merge(pulumi.ResourceOptions(version=version("pulumi-kubernetes")), opts),
         )
 
@@ -44,6 +44,17 @@ def resource_type(manifest: Mapping[str, Any]) -> str:
     """Pulumi's type token: `kubernetes:core/v1:Secret`, `kubernetes:kubevirt.io/v1:VirtualMachine`."""
     group_version = manifest["apiVersion"]
     return f"kubernetes:{_CORE_GROUP.get(group_version, group_version)}:{manifest['kind']}"
+
+
+def _ours(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest, whose fields are taken back from whoever changed them by hand.
+
+    Without the annotation the API server refuses the update as a conflict, and drift could be seen and not
+    repaired. Source: pulumi-kubernetes, managing resources with server-side apply.
+    """
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), "pulumi.com/patchForce": "true"}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _secrets_marked(manifest: Mapping[str, Any]) -> dict[str, Any]:

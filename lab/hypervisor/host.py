@@ -6,6 +6,7 @@ pretends, so that they need neither root nor an image.
 
 import shutil
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,14 @@ class LabHost:
 
     def __init__(self) -> None:
         self._inits: dict[str, tuple[int, str]] = {}
+        self._mounting = threading.Lock()  # the image and a machine that starts from it may both ask for it
 
     def mount_image(self, file: Path, target: Path) -> None:
-        if target.is_mount():
-            return
-        target.mkdir(parents=True, exist_ok=True)
-        run("mount", "-t", "squashfs", "-o", "loop,ro", str(file), str(target))
+        with self._mounting:
+            if target.is_mount():
+                return
+            target.mkdir(parents=True, exist_ok=True)
+            run("mount", "-t", "squashfs", "-o", "loop,ro", str(file), str(target))
 
     def unmount_image(self, target: Path) -> None:
         mounts.unmount_below(target)

@@ -173,6 +173,14 @@ def test_more_memory_and_disk_change_the_machine_in_place(site: Site) -> None:
     assert {c["spec"]["resources"]["requests"]["storage"] for c in site.api.list(CLAIM)} == {"16Gi", "8Gi"}
 
 
+def test_another_key_changes_the_secret_and_leaves_the_machine_running(site: Site) -> None:
+    before, starts = site.uids(), list(site.host.starts)
+    site.wanted["machines"][1] = {**site.machine(3), "ssh_keys": ["ssh-ed25519 BBBB deputy"]}
+    assert {name for _, name in site.preview()} == {"vm3-cloudinit"}
+    site.up()
+    assert (site.uids(), site.host.starts) == (before, starts)
+
+
 def test_another_image_replaces_the_machines_and_preview_says_so(site: Site) -> None:
     before = site.uids()
     site.serve(NEW_CONTENT)

@@ -69,7 +69,8 @@ def test_fields_beside_spec_pass_and_the_status_is_readable(engine: Engine) -> p
 
     def check(status: dict[str, Any]) -> None:
         assert status["size"] == 3
-        assert engine.inputs("Setting") == setting
+        annotations = {"pulumi.com/patchForce": "true"}
+        assert engine.inputs("Setting") == {**setting, "metadata": {"name": "s", "annotations": annotations}}
 
     return manifest.status.apply(check)
 
