@@ -81,5 +81,6 @@ def _spec(site: Site, cluster: Cluster) -> KubernetesClusterSpec:
             "service_cidr": cluster.service_cidr,
             "dns_address": cluster.dns_address,
             "registry": site.registry.endpoint,
+            "artifacts": cluster.artifacts,
         }
     )

@@ -261,6 +261,16 @@ class ClusterSection(Model):
     """addresses of pods; in-cluster only"""
     service_cidr: Cidr = "10.43.0.0/16"
     """addresses of services; in-cluster only"""
+    artifacts: Url | None = None
+    """rke2: mirror with a directory per release, v1.37.2+rke2r1/; REQUIRED for rke2, refused for kubeadm"""
+
+    @model_validator(mode="after")
+    def _artifacts_are_for_rke2(self) -> "ClusterSection":
+        if self.distribution == "rke2" and self.artifacts is None:
+            raise ValueError("artifacts is REQUIRED with distribution rke2: it is installed from a mirror")
+        if self.distribution == "kubeadm" and self.artifacts is not None:
+            raise ValueError("artifacts is for distribution rke2; kubeadm is installed from the pinned programs")
+        return self
 
     @field_validator("version")
     @classmethod
