@@ -178,7 +178,7 @@ class KubernetesCluster(pulumi.ComponentResource):
             timeout="15m" if spec.distribution == "kubeadm" else "45m",
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.kubeconfig: pulumi.Output[str] = self.ready.result("kubeconfig")
+        self.kubeconfig: pulumi.Output[str] = pulumi.Output.secret(self.ready.result("kubeconfig"))
         self.endpoint: pulumi.Output[str] = self.ready.result("endpoint")
         self.ca_certificate: pulumi.Output[str] = self.ready.result("ca_certificate")
         self.register_outputs({"endpoint": self.endpoint})

@@ -25,11 +25,12 @@ def main() -> None:
     site = load(config.get("environment") or pulumi.get_stack())
     layers = config.get_object("layers") or list(LAYERS)
     machines = hypervisor(site) if "hypervisor" in layers else VirtualMachines()
-    handles = (
-        clusters(site, machines)
-        if "clusters" in layers
-        else clusters_of(config.require("infrastructure"), [cluster.name for cluster in site.clusters])
-    )
+    if "clusters" in layers:
+        handles = clusters(site, machines)
+    elif {"platform", "nodes", "services"} & set(layers):
+        handles = clusters_of(config.require("infrastructure"), [cluster.name for cluster in site.clusters])
+    else:
+        handles = {}
     networked = platform(site, handles) if "platform" in layers else PlatformHandle()
     pools = nodes(site, handles) if "nodes" in layers else NodePoolHandle()
     served = services(site, handles, networked, pools) if "services" in layers else ServicesHandle()

@@ -269,7 +269,9 @@ class ClusterSection(Model):
         if self.distribution == "rke2" and self.artifacts is None:
             raise ValueError("artifacts is REQUIRED with distribution rke2: it is installed from a mirror")
         if self.distribution == "kubeadm" and self.artifacts is not None:
-            raise ValueError("artifacts is for distribution rke2; kubeadm is installed from the pinned programs")
+            raise ValueError(
+                "artifacts is for distribution rke2; kubeadm is installed from the pinned programs"
+            )
         return self
 
     @field_validator("version")
