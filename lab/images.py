@@ -7,7 +7,6 @@ change is not built again, and a lab that was taken down starts warm.
 import fcntl
 import hashlib
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 
 from lab import paths
 from lab.commands import run
+from sitewright.debian import make_root
 from sitewright.errors import SitewrightError
 
 BUILDER = "1"  # part of the digest: raise it when the code below changes what an image contains
@@ -62,28 +62,9 @@ def digest(name: str) -> str:
     return parts.hexdigest()[:32]
 
 
-def mirrors(suite: str, targets: str | None = None) -> list[str]:
-    """apt source lines for the suite, from the mirrors that this host itself uses for Debian's main.
-    targets: what `apt-get indextargets` prints, one `URI release component` per line."""
-    if targets is None:
-        fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-        targets = run("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
-    host, lines = _host_suite(), []
-    for uri, release, component in (line.split()[:3] for line in targets.splitlines()):
-        if component == "main" and release in (host, f"{host}-updates", f"{host}-security"):
-            lines.append(f"deb {uri} {release.replace(host, suite, 1)} main")
-    if not any(line.endswith(f" {suite} main") for line in lines):
-        raise SitewrightError(
-            f"apt on this host has no source for {host} main, so there is no mirror to build {suite} from",
-            "Add Debian's main to /etc/apt/sources.list.d and run `apt-get update`.",
-        )
-    return list(dict.fromkeys(lines))
-
-
 def _build(name: str, scratch: Path) -> None:
     recipe, root = _load(name), scratch / "root"
-    options = ["--mode=root", "--variant=minbase", f"--include={','.join(recipe.packages)}", "--quiet"]
-    run("mmdebstrap", *options, recipe.suite, str(root), *mirrors(recipe.suite), timeout=BUILD_SECONDS)
+    make_root(root, recipe.suite, recipe.packages, "minbase", timeout=BUILD_SECONDS)
     for pattern in recipe.remove:
         _remove(root, pattern)
     shutil.copytree(_recipe_dir(name) / "files", root, dirs_exist_ok=True)
@@ -140,11 +121,6 @@ def _recipe_dir(name: str) -> Path:
 
 def _common() -> Path:
     return paths.REPOSITORY / "images" / "common"
-
-
-def _host_suite() -> str:
-    lines = Path("/etc/os-release").read_text().splitlines()
-    return shlex.split(next(line for line in lines if line.startswith("VERSION_CODENAME="))[17:])[0]
 
 
 def _remove(root: Path, pattern: str) -> None:

@@ -78,8 +78,6 @@ class NodePool(pulumi.ComponentResource):
             verify="playbooks/verify-power.yml",
             undo="playbooks/power-off-nodes.yml",
             environment=environment,
-            # The BMCs are spoken to from this machine; the nodes are waited for.
-            limit=f"pool_{spec.name},localhost",
             variables={"nodes": [_bmc(node) for node in nodes], **spec.bmc.model_dump()},
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[declared]),

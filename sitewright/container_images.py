@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -18,8 +17,9 @@ from pathlib import Path
 
 from sitewright import oci
 from sitewright.container_recipe import ContainerRecipe, Debian, debian_digest, recipe_digest
+from sitewright.debian import NO_RECOMMENDS, make_root
 from sitewright.errors import SitewrightError
-from sitewright.inside import TOGETHER, run, run_inside
+from sitewright.inside import run_inside
 from sitewright.recipes import Check, load_recipe
 from sitewright.scratch import keep, require_space, scratch_of
 
@@ -127,27 +127,15 @@ def _debian_layer(debian: Debian, scratch: Path) -> oci.Layer:
 
 
 def _make_debian(debian: Debian, root: Path) -> None:
-    """A Debian root in `root`, from the mirrors that apt of this machine is set to."""
-    sources = [*Path("/etc/apt").glob("sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    text = "\n\n".join(
-        file.read_text(encoding="utf-8") for file in sources if file.suffix in {".list", ".sources"}
-    )
-    command = [
-        *TOGETHER,
-        "mmdebstrap",
-        "--quiet",
-        "--mode=root",
-        f"--variant={debian.variant}",  # both without apt: an image is rebuilt, not updated
-        '--aptopt=APT::Install-Recommends "false"',
-        f"--include={','.join(debian.packages)}",
+    make_root(
+        root,
         debian.release,
-        str(root),
-        "-",
-    ]
-    what = f"Debian {debian.release} root with {', '.join(debian.packages)}"
-    # SOURCE_DATE_EPOCH: packages that write times into files write this one.
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
-    run(command, what, DEBIAN_TIMEOUT, text=text, environment=environment)
+        debian.packages,
+        debian.variant,  # any of them without apt: an image is rebuilt, not updated
+        apt_options=[NO_RECOMMENDS],
+        environment={"SOURCE_DATE_EPOCH": "0"},  # packages that write times into files write this one
+        timeout=DEBIAN_TIMEOUT,
+    )
     for pattern in (*_UNWANTED, *debian.remove):
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -1,4 +1,4 @@
-"""The VM image: what decides whether it is built, and where it is built from."""
+"""The VM image: what decides whether it is built."""
 
 import shutil
 
@@ -6,15 +6,6 @@ import pytest
 
 from lab import images, paths
 from sitewright.errors import SitewrightError
-
-TARGETS = """\
-http://mirror/debian/ bookworm main
-http://mirror/debian/ bookworm-updates main
-http://mirror/debian/ bookworm contrib
-http://mirror/security/ bookworm-security main
-https://packages/other cloud-sdk-bookworm main
-https://packages/node nodistro main
-"""
 
 
 @pytest.fixture
@@ -51,27 +42,6 @@ HERE = images.digest("debian-12")
 def test_the_place_of_the_checkout_does_not_matter(repository):
     assert repository == paths.REPOSITORY
     assert images.digest("debian-12") == HERE
-
-
-def test_mirrors_are_those_of_the_host(monkeypatch):
-    monkeypatch.setattr(images, "_host_suite", lambda: "bookworm")
-    assert images.mirrors("bookworm", TARGETS) == [
-        "deb http://mirror/debian/ bookworm main",
-        "deb http://mirror/debian/ bookworm-updates main",
-        "deb http://mirror/security/ bookworm-security main",
-    ]
-
-
-def test_a_host_of_a_newer_debian_builds_from_the_same_mirrors(monkeypatch):
-    monkeypatch.setattr(images, "_host_suite", lambda: "trixie")
-    targets = TARGETS.replace("bookworm", "trixie")
-    assert images.mirrors("bookworm", targets)[0] == "deb http://mirror/debian/ bookworm main"
-
-
-def test_a_host_without_a_mirror_of_debian_is_told_so(monkeypatch):
-    monkeypatch.setattr(images, "_host_suite", lambda: "noble")
-    with pytest.raises(SitewrightError, match="apt on this host has no source for noble main"):
-        images.mirrors("bookworm", TARGETS)
 
 
 def test_an_unknown_image_names_those_there_are():
