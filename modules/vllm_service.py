@@ -5,7 +5,7 @@ shutdown timeout, still answers /health while it drains, and answers 503 on over
 """
 
 from math import ceil
-from typing import Any
+from typing import Annotated, Any
 
 import pulumi
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ PORT = 8000
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 MAX_SEQUENCES = 8
+TAINT = r"^[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"  # as kubectl writes one
 
 
 class VllmServiceSpec(Model):
@@ -29,12 +30,13 @@ class VllmServiceSpec(Model):
     model_digest: str = Field("", description="kept on the pods, so that other weights mean other pods")
     shared_path: str = Field("/shared", description="shared file system, mounted read-only")
     pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes may run it")
+    taints: tuple[Annotated[str, Field(pattern=TAINT)], ...] = Field((), description="of the pool's nodes")
     replicas: int = Field(2, ge=1)
     gpus: int = Field(
         1, ge=0, description="per replica; above 1 the model is split over them; 0 serves on CPU"
     )
     cpus: int = Field(ge=1)
-    memory: int = Field(ge=512 * MEBI, description="bytes, limit per replica")
+    memory: int = Field(ge=256 * MEBI, description="bytes, limit per replica")
     node_port: int | None = Field(None, ge=30000, le=32767)
     max_model_len: int | None = Field(None, ge=1)
     startup_budget: int = Field(900, ge=60, description="seconds a replica may take to load")
@@ -91,8 +93,8 @@ def _deployment(spec: VllmServiceSpec) -> dict[str, Any]:
             "name": spec.name,
             "namespace": spec.namespace,
             "labels": _labels(spec),
-            # Two replicas in turn, each with its whole budget.
-            "annotations": {"pulumi.com/timeoutSeconds": str(2 * spec.startup_budget)},
+            # The replicas in turn. One that never comes is noticed earlier, by the deadline below.
+            "annotations": {"pulumi.com/timeoutSeconds": str(spec.replicas * _turn(spec) + SLACK_SECONDS)},
         },
         "spec": {
             "replicas": spec.replicas,
@@ -100,7 +102,7 @@ def _deployment(spec: VllmServiceSpec) -> dict[str, Any]:
             # No spare GPUs are needed for an update: one replica goes before the next comes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "minReadySeconds": 5,
-            "progressDeadlineSeconds": spec.startup_budget + 300,
+            "progressDeadlineSeconds": _turn(spec),
             "template": {
                 "metadata": {
                     "labels": _labels(spec),
@@ -116,8 +118,9 @@ def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
     return {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + spec.drain_timeout + SLACK_SECONDS,
+        "terminationGracePeriodSeconds": _grace(spec),
         "nodeSelector": {POOL_LABEL: spec.pool},
+        **({"tolerations": [_toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -139,6 +142,23 @@ def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
     }
+
+
+def _grace(spec: VllmServiceSpec) -> int:
+    """Seconds from the wish to end a pod to its kill."""
+    return PRE_STOP_SECONDS + spec.drain_timeout + SLACK_SECONDS
+
+
+def _turn(spec: VllmServiceSpec) -> int:
+    """Seconds in which a replica gives way to the next: the old one drains before the new one can load."""
+    return _grace(spec) + spec.startup_budget + SLACK_SECONDS
+
+
+def _toleration(taint: str) -> dict[str, str]:
+    identity, _, effect = taint.rpartition(":")
+    key, has_value, value = identity.partition("=")
+    wanted = {"operator": "Equal", "value": value} if has_value else {"operator": "Exists"}
+    return {"key": key, **wanted, "effect": effect}
 
 
 def _container(spec: VllmServiceSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pulumi
 
+from sitewright.errors import SitewrightError
 from sitewright.site import Site, load
 from stacks.clusters import clusters
 from stacks.handles import NodePoolHandle, PlatformHandle, ServicesHandle, VirtualMachines, clusters_of
@@ -23,7 +24,7 @@ LAYERS = ("hypervisor", "clusters", "platform", "nodes", "services")
 def main() -> None:
     config = pulumi.Config()
     site = load(config.get("environment") or pulumi.get_stack())
-    layers = config.get_object("layers") or list(LAYERS)
+    layers = _layers(config)
     machines = hypervisor(site) if "hypervisor" in layers else VirtualMachines()
     if "clusters" in layers:
         handles = clusters(site, machines)
@@ -49,6 +50,19 @@ def main() -> None:
     pulumi.export("curl", {name: _curl(name, url) for name, url in served.models.items()})
 
 
+def _layers(config: pulumi.Config) -> list[str]:
+    layers = config.get_object("layers")
+    if layers is None:
+        return list(LAYERS)
+    unknown = [layer for layer in layers if layer not in LAYERS] if isinstance(layers, list) else [layers]
+    if unknown or not layers:
+        raise SitewrightError(
+            f"layers: {layers!r} is not a list of layers; they are {', '.join(LAYERS)}",
+            """Write it as JSON: pulumi config set layers '["hypervisor", "clusters"]'""",
+        )
+    return layers
+
+
 def _node_table(site: Site, pools: NodePoolHandle) -> dict[str, pulumi.Output[dict[str, Any]]]:
     """By pool: what its nodes run, with where they are."""
     places = {node.xname: node.address for node in site.nodes}
@@ -66,4 +80,8 @@ def _curl(model: str, url: pulumi.Input[str]) -> pulumi.Output[str]:
     )
 
 
-main()
+try:
+    main()
+except SitewrightError as error:
+    # Pulumi shows the message of this one, and no traceback.
+    raise pulumi.RunError(str(error)) from error

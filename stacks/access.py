@@ -4,20 +4,28 @@ from pathlib import Path
 
 from sitewright.errors import SitewrightError
 from sitewright.site import Site
+from sitewright.site.files import site_file
 from sitewright.site.sections import HypervisorImage
+
+
+def environment(site: Site) -> str:
+    """What `sitewright.site.load` takes for this site in another process: its name, or the path of a file
+    that lies elsewhere than in `environments/`."""
+    elsewhere = site.file is not None and site.file != site_file(site.name).resolve()
+    return str(site.file) if elsewhere else site.name
+
+
+def hypervisor_kubeconfig(site: Site) -> str:
+    assert site.hypervisor is not None
+    return _read(site.hypervisor.kubeconfig, "it is the way into the hypervisor", "Put it there")
 
 
 def ssh_public_key(site: Site) -> str:
     """The operator's public key. Raises: SitewrightError where the site file's key has none beside it."""
     assert site.ssh is not None
-    path = Path(f"{site.ssh.private_key}.pub")
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise SitewrightError(
-            f"{path}: {error.strerror}; it is put on every VM and node",
-            "Make a key pair with ssh-keygen, or start the lab: `sitewright lab up`.",
-        ) from error
+    return _read(
+        f"{site.ssh.private_key}.pub", "it is put on every VM and node", "Make a key pair with ssh-keygen"
+    ).strip()
 
 
 def redfish_url(site: Site, address: str) -> str:
@@ -31,17 +39,20 @@ def image_checksum(image: HypervisorImage) -> str:
     """SHA-512 of a VM image: from the site file, or from the file of checksums it names."""
     if image.checksum is not None:
         return image.checksum
-    path = Path(str(image.checksum_file))
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise SitewrightError(
-            f"{path}: {error.strerror}; it holds the checksum of VM image {image.name}",
-            "Put it there, or start the lab: `sitewright lab up`.",
-        ) from error
+    path = str(image.checksum_file)
+    lines = _read(path, f"it holds the checksum of VM image {image.name}", "Put it there").splitlines()
     file_name = image.url.rpartition("/")[2]
     for line in lines:
         checksum, _, name = line.partition(" ")
         if name.strip().lstrip("*") == file_name:
             return checksum
     raise SitewrightError(f"{path}: no line names {file_name}, the file of VM image {image.name}")
+
+
+def _read(path: object, purpose: str, remedy: str) -> str:
+    try:
+        return Path(str(path)).read_text()
+    except OSError as error:
+        raise SitewrightError(
+            f"{path}: {error.strerror}; {purpose}", f"{remedy}, or start the lab: `sitewright lab up`."
+        ) from error

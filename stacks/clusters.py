@@ -9,6 +9,7 @@ import pulumi
 from modules.kubernetes_cluster import API_PORT, KubernetesCluster, KubernetesClusterSpec
 from sitewright.provider import PlaybookRun
 from sitewright.site import Cluster, Site
+from stacks.access import environment
 from stacks.handles import ClusterHandle, VirtualMachines, kubernetes_provider
 
 IMAGES = (
@@ -26,8 +27,14 @@ IMAGES = (
 def clusters(site: Site, machines: VirtualMachines) -> dict[str, ClusterHandle]:
     if not site.clusters:
         return {}
-    images = registry_images(site, "cluster-images", IMAGES)
+    images = registry_images(site, "cluster-images", _images(site))
     return {cluster.name: _cluster(site, cluster, images, machines) for cluster in site.clusters}
+
+
+def _images(site: Site) -> tuple[str, ...]:
+    """RKE2 brings its own; the nodes that join it run `pause` as any node does."""
+    kubeadm = any(cluster.distribution == "kubeadm" for cluster in site.clusters)
+    return IMAGES if kubeadm else ("pause",)
 
 
 def registry_images(site: Site, name: str, names: tuple[str, ...]) -> pulumi.Output[dict[str, str]]:
@@ -35,7 +42,7 @@ def registry_images(site: Site, name: str, names: tuple[str, ...]) -> pulumi.Out
     filled = PlaybookRun(
         name,
         playbook="playbooks/fill-registry.yml",
-        environment=site.name,
+        environment=environment(site),
         variables={
             "registry": site.operator_url(site.registry.endpoint),
             "node_registry": site.registry.endpoint.partition("://")[2],
@@ -52,7 +59,10 @@ def _cluster(
     site: Site, cluster: Cluster, images: pulumi.Output[dict[str, str]], machines: VirtualMachines
 ) -> ClusterHandle:
     made = KubernetesCluster(
-        _spec(site, cluster), site.name, images, opts=pulumi.ResourceOptions(depends_on=machines.ready)
+        _spec(site, cluster),
+        environment(site),
+        images,
+        opts=pulumi.ResourceOptions(depends_on=machines.ready),
     )
     return ClusterHandle(
         name=cluster.name,

@@ -4,8 +4,6 @@ Needs:    the Harvester API.
 Provides: VirtualMachines, names and addresses of machines that have booted.
 """
 
-from pathlib import Path
-
 import pulumi
 import pulumi_kubernetes as kubernetes
 
@@ -13,7 +11,7 @@ from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
 from modules.vm_image import VmImage, VmImageSpec
 from modules.vm_network import VmNetwork, VmNetworkSpec
 from sitewright.site import Network, Site, Vm
-from stacks.access import image_checksum, ssh_public_key
+from stacks.access import hypervisor_kubeconfig, image_checksum, ssh_public_key
 from stacks.handles import VirtualMachines, kubernetes_provider
 
 
@@ -21,7 +19,7 @@ def hypervisor(site: Site) -> VirtualMachines:
     if site.hypervisor is None:
         return VirtualMachines()
     namespace = site.hypervisor.namespace
-    provider = kubernetes_provider("hypervisor", Path(site.hypervisor.kubeconfig).read_text())
+    provider = kubernetes_provider("hypervisor", hypervisor_kubeconfig(site))
     space = kubernetes.core.v1.Namespace(
         namespace,
         metadata={"name": namespace},

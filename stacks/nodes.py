@@ -12,7 +12,7 @@ import pulumi
 from modules.boot_image import BootImage, BootImageSpec
 from modules.node_pool import POOL_LABEL, NodePool, NodePoolSpec
 from sitewright.site import Pool, Site
-from stacks.access import redfish_url, ssh_public_key
+from stacks.access import environment, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
 
@@ -20,7 +20,10 @@ def nodes(site: Site, clusters: dict[str, ClusterHandle]) -> NodePoolHandle:
     if not site.pools:
         return NodePoolHandle()
     pause = clusters[site.pools[0].cluster].images.apply(lambda found: found["pause"])
-    images = {image.name: BootImage(_image(site, image.name), site.name, pause) for image in site.boot_images}
+    images = {
+        image.name: BootImage(_image(site, image.name), environment(site), pause)
+        for image in site.boot_images
+    }
     pools = {
         pool.name: _pool(site, pool, images[pool.boot_image], clusters[pool.cluster]) for pool in site.pools
     }
@@ -48,7 +51,7 @@ def _pool(site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle) -> N
     }
     return NodePool(
         NodePoolSpec.model_validate(_spec(site, pool)),
-        site.name,
+        environment(site),
         image.boot,
         joins,
         opts=pulumi.ResourceOptions(depends_on=cluster.ready),

@@ -9,6 +9,7 @@ import pulumi
 from modules.model_store import ModelStore, ModelStoreSpec
 from modules.vllm_service import PORT, VllmService, VllmServiceSpec
 from sitewright.site import ServedModel, Site
+from stacks.access import environment
 from stacks.clusters import registry_images
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
 
@@ -21,7 +22,7 @@ def services(
     names = tuple(sorted({model.image for model in site.services.models}))
     images = registry_images(site, "service-images", names)
     for model in site.services.models:
-        store = ModelStore(_store(site, model), site.name)
+        store = ModelStore(_store(site, model), environment(site))
         published = pulumi.Output.all(
             image=images[model.image],
             python=store.python,
@@ -33,7 +34,8 @@ def services(
             published,
             opts=pulumi.ResourceOptions(
                 provider=clusters[model.cluster].provider,
-                depends_on=[*platform.ready.get(model.cluster, ()), *pools.ready[model.pool]],
+                # Both may be of another stack, which was there before this one.
+                depends_on=[*platform.ready.get(model.cluster, ()), *pools.ready.get(model.pool, ())],
             ),
         )
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models})
@@ -57,6 +59,7 @@ def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
         model_path="",
         shared_path=site.shared_filesystem.path,
         pool=model.pool,
+        taints=tuple(site.pool(model.pool).taints),
         replicas=model.replicas,
         gpus=model.gpus,
         cpus=model.cpus,

@@ -1,8 +1,12 @@
 """What makes a bare control plane usable."""
 
-import yaml
+from itertools import takewhile
 
-from modules.platform import PlatformSpec, render
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from modules.platform import IMAGES, PlatformSpec, render
 from tests.unit.golden import DATA, check
 
 
@@ -26,3 +30,64 @@ def test_every_account_is_bound_to_a_role():
     accounts = {m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"}
     bound = {m["subjects"][0]["name"] for m in manifests if m["kind"] == "ClusterRoleBinding"}
     assert accounts == bound == {"kube-router", "kube-proxy", "coredns"}
+
+
+def test_every_object_in_a_namespace_names_it():
+    for manifest in rendered():
+        namespaced = not manifest["kind"].startswith("Cluster")
+        assert ("namespace" in manifest["metadata"]) == namespaced, manifest["metadata"]["name"]
+
+
+def test_what_a_pod_mounts_is_applied_before_it():
+    manifests = rendered()
+    for manifest in manifests:
+        if "template" not in manifest.get("spec", {}):
+            continue
+        before = list(takewhile(lambda one, last=manifest: one is not last, manifests))
+        there = {(one["kind"], one["metadata"]["name"]) for one in before}
+        pod = manifest["spec"]["template"]["spec"]
+        assert ("ServiceAccount", pod["serviceAccountName"]) in there
+        for volume in pod["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in there
+
+
+def test_each_container_is_named_like_the_image_that_is_put_in_later():
+    containers = [
+        container
+        for manifest in rendered()
+        for container in manifest.get("spec", {}).get("template", {"spec": {}})["spec"].get("containers", [])
+    ]
+    assert {container["name"] for container in containers} == set(IMAGES)
+    for container in containers:
+        assert container["image"].startswith(f"r/{container['name']}@sha256:")
+
+
+def test_networking_comes_to_every_node_whatever_its_taints():
+    for manifest in rendered():
+        if manifest["kind"] == "DaemonSet":
+            pod = manifest["spec"]["template"]["spec"]
+            assert pod["tolerations"] == [{"operator": "Exists"}]
+            assert pod["hostNetwork"] is True
+
+
+def test_names_are_answered_while_a_control_plane_is_all_there_is():
+    [coredns] = [m for m in rendered() if m["kind"] == "Deployment"]
+    tolerated = coredns["spec"]["template"]["spec"]["tolerations"]
+    assert {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"} in tolerated
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"image": {}}, "image\n.*Extra inputs"),
+        ({"dns_address": "10.79.0.300"}, "dns_address\n.*valid IPv4"),
+        ({"service_cidr": "10.79.0.10/16"}, "service_cidr\n.*IPv4 network"),
+        ({"endpoint": "api"}, "endpoint\n.*valid IPv4"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_value_is_refused_by_name(more, message):
+    given = yaml.safe_load((DATA / "platform/lab/spec.yaml").read_text())
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        PlatformSpec.model_validate(given | more)

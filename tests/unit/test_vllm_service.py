@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.vllm_service import VllmServiceSpec, render
+from modules.vllm_service import SLACK_SECONDS, VllmServiceSpec, render
 from tests.unit.golden import cases, check
 
 GIB = 2**30
@@ -31,18 +31,48 @@ def test_rendered_manifests_are_the_recorded_ones(case):
     check(case / "manifests.yaml", yaml.safe_dump_all(render(given), sort_keys=False))
 
 
-def test_streams_get_their_time_before_the_kill():
-    template = pod(spec(drain_timeout=100))
+@pytest.mark.parametrize("drain", [1, 100, 3600])
+def test_streams_get_their_time_before_the_kill(drain):
+    """preStop and the shutdown run one after the other, and the kill comes when both are over."""
+    template = pod(spec(drain_timeout=drain))
     container = template["containers"][0]
     told = int(container["args"][container["args"].index("--shutdown-timeout") + 1])
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert template["terminationGracePeriodSeconds"] > waits + told
+    assert told == drain
+    assert template["terminationGracePeriodSeconds"] == waits + told + SLACK_SECONDS
 
 
 @pytest.mark.parametrize("budget", [60, 61, 900, 3600])
 def test_a_replica_may_take_its_whole_budget_to_load(budget):
     probe = pod(spec(startup_budget=budget))["containers"][0]["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= budget
+    covered = probe["periodSeconds"] * probe["failureThreshold"]
+    assert budget <= covered < budget + probe["periodSeconds"]
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 32])
+def test_an_update_may_drain_and_load_every_replica_in_turn(replicas):
+    """No spare GPUs: the new replica begins to load when the old one has let go of them."""
+    given = spec(replicas=replicas, startup_budget=900, drain_timeout=600)
+    deployment = render(given)[-1]
+    turn = pod(given)["terminationGracePeriodSeconds"] + given.startup_budget
+    assert deployment["spec"]["progressDeadlineSeconds"] > turn + deployment["spec"]["minReadySeconds"]
+    waited = int(deployment["metadata"]["annotations"]["pulumi.com/timeoutSeconds"])
+    assert waited >= replicas * turn
+    assert waited > deployment["spec"]["progressDeadlineSeconds"], "the cluster's own reason is shown first"
+
+
+def test_a_pod_that_drains_gets_no_new_requests_before_it_refuses_them():
+    """A pod that ends is taken out of the Service at once, but nodes learn it one after the other."""
+    container = pod(spec())["containers"][0]
+    readiness = container["readinessProbe"]
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= (
+        readiness["periodSeconds"] * readiness["failureThreshold"]
+    )
+
+
+def test_a_busy_replica_is_not_killed_for_one_slow_answer():
+    probe = pod(spec())["containers"][0]["livenessProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= 60
 
 
 def test_an_update_needs_no_spare_gpus():
@@ -71,17 +101,51 @@ def test_tensor_parallel_follows_the_gpus():
     assert "--enforce-eager" not in arguments
 
 
+def test_gpus_are_asked_for_and_limited_alike():
+    resources = pod(spec(gpus=4))["containers"][0]["resources"]
+    assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "4"
+    assert "nvidia.com/gpu" not in pod(spec(gpus=0))["containers"][0]["resources"]["limits"]
+
+
+def test_every_selector_finds_the_pods_and_only_those_of_this_model():
+    service, budget, deployment = render(spec())
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == labels
+    assert budget["spec"]["selector"]["matchLabels"] == labels
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert labels != render(spec(name="other"))[-1]["spec"]["template"]["metadata"]["labels"]
+
+
+def test_a_taint_is_tolerated_with_or_without_a_value():
+    assert pod(spec(taints=["a=b:NoSchedule", "c:NoExecute"]))["tolerations"] == [
+        {"key": "a", "operator": "Equal", "value": "b", "effect": "NoSchedule"},
+        {"key": "c", "operator": "Exists", "effect": "NoExecute"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"gpu": 2}, "gpu\n"),
-        ({"name": "vllm"}, "VLLM_PORT"),
-        ({"name": "Tiny"}, "name\n"),
-        ({"replicas": 0}, "replicas\n"),
-        ({"node_port": 80}, "node_port\n"),
-        ({"memory": GIB // 4}, "memory\n"),
+        ({"gpu": 2}, "gpu\n.*Extra inputs"),
+        ({"name": "vllm"}, "a Service named `vllm` puts VLLM_PORT=.*choose another name"),
+        ({"name": "Tiny"}, "name\n.*pattern"),
+        ({"namespace": "a_b"}, "namespace\n.*pattern"),
+        ({"pool": "GH200"}, "pool\n.*pattern"),
+        ({"taints": ["nvidia.com/gpu"]}, "taints.0\n.*pattern"),
+        ({"taints": ["a=b:NoScheduling"]}, "taints.0\n.*pattern"),
+        ({"replicas": 0}, "replicas\n.*greater than or equal to 1"),
+        ({"gpus": -1}, "gpus\n.*greater than or equal to 0"),
+        ({"cpus": 0}, "cpus\n.*greater than or equal to 1"),
+        ({"node_port": 80}, "node_port\n.*greater than or equal to 30000"),
+        ({"node_port": 32768}, "node_port\n.*less than or equal to 32767"),
+        ({"memory": 128 * 2**20}, "memory\n.*greater than or equal to 268435456"),
+        ({"memory": "5Gi"}, "memory\n.*valid integer"),
+        ({"max_model_len": 0}, "max_model_len\n.*greater than or equal to 1"),
+        ({"startup_budget": 59}, "startup_budget\n.*greater than or equal to 60"),
+        ({"drain_timeout": 0}, "drain_timeout\n.*greater than or equal to 1"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_wrong_value_is_refused_by_name(more, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
         spec(**more)

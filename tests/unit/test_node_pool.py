@@ -1,0 +1,102 @@
+"""What may be said about a pool of nodes, and what its procedures are told."""
+
+from typing import Any
+
+import pulumi
+import pytest
+from pydantic import ValidationError
+
+from modules.node_pool import NodePool, NodePoolSpec
+
+NODE = {"xname": "x1000c0s0b0n0", "bmc_url": "https://10.77.0.160", "mac": "02:00:00:00:00:01"}
+PROVISIONER = {name: f"http://10.77.0.1/{name}" for name in ("smd", "bss", "cloud_init", "cloud_init_url")}
+VALID: dict[str, Any] = {
+    "name": "gpu",
+    "cluster": "svc",
+    "nodes": [NODE],
+    "labels": {"sitewright.dev/pool": "gpu"},
+    "taints": ["nvidia.com/gpu=present:NoSchedule"],
+    "kernel_arguments": ["quiet"],
+    "dns_address": "10.79.0.10",
+    "ssh_public_key": "ssh-ed25519 AAAA operator",
+    "provisioner": PROVISIONER,
+    "bmc": {"bmc_username": "root", "bmc_password_file": "/secrets/bmc"},
+}
+BOOT = {"kernel_url": "http://k", "initrd_url": "http://i", "kernel_arguments": ["root=live:http://r"]}
+CLUSTER = {"kubeconfig": "kubeconfig", "endpoint": "https://10.77.0.10:6443", "ca_certificate": "CA"}
+
+
+class Engine(pulumi.runtime.Mocks):
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        if args.typ == "sitewright:index:PlaybookRun":
+            self.runs[args.name] = args.inputs
+        return args.name, {**args.inputs, "results": {"nodes": {}}}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], None]:
+        raise AssertionError(args.token)
+
+
+def runs(**more: Any) -> dict[str, dict[str, Any]]:
+    engine = Engine()
+    pulumi.runtime.set_mocks(engine, preview=False)
+
+    @pulumi.runtime.test
+    def program() -> None:
+        NodePool(NodePoolSpec.model_validate(VALID | more), "lab", BOOT, dict(CLUSTER))
+
+    program()
+    return engine.runs
+
+
+def test_a_pool_is_three_runs_however_many_nodes_it_has():
+    assert runs().keys() == {"declare-gpu", "power-gpu", "join-gpu"}
+    many = [{**NODE, "xname": f"x1000c0s{slot}b0n0"} for slot in range(8)]
+    assert runs(nodes=many).keys() == {"declare-gpu", "power-gpu", "join-gpu"}
+
+
+def test_each_step_has_a_way_back():
+    assert {name: run["undo"] for name, run in runs().items()} == {
+        "declare-gpu": "playbooks/undeclare-nodes.yml",
+        "power-gpu": "playbooks/power-off-nodes.yml",
+        "join-gpu": "playbooks/remove-nodes.yml",
+    }
+
+
+def test_the_pools_kernel_arguments_come_after_those_of_the_image():
+    declared = runs()["declare-gpu"]["variables"]
+    assert declared["boot"] == {**BOOT, "kernel_arguments": ["root=live:http://r", "quiet"]}
+
+
+def test_bmcs_are_told_by_url_and_the_password_by_its_file():
+    """What a site does not say (here: the CA) is left out, and the playbook has a default."""
+    assert runs()["power-gpu"]["variables"] == {
+        "nodes": [{"xname": "x1000c0s0b0n0", "url": "https://10.77.0.160"}],
+        "bmc_username": "root",
+        "bmc_password_file": "/secrets/bmc",
+    }
+
+
+def test_other_labels_mean_another_join_and_no_other_boot():
+    before, after = runs(), runs(labels={"sitewright.dev/pool": "gpu", "rack": "1"})
+    assert [name for name in before if before[name] != after[name]] == ["join-gpu"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"label": {}}, "label\n.*Extra inputs"),
+        ({"nodes": []}, "nodes\n.*at least 1 item"),
+        ({"name": "GPU"}, "name\n.*pattern"),
+        ({"cluster": "svc.example"}, "cluster\n.*pattern"),
+        ({"bmc": {"bmc_username": "root"}}, r"bmc\.bmc_password_file\n.*required"),
+        ({"bmc": VALID["bmc"] | {"bmc_password": "x"}}, r"bmc\.bmc_password\n.*Extra inputs"),
+        ({"provisioner": PROVISIONER | {"token": "x"}}, r"provisioner\.token\n.*Extra inputs"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_value_is_refused_by_name(more, message):
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        NodePoolSpec.model_validate(VALID | more)
