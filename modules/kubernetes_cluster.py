@@ -13,6 +13,8 @@ from sitewright.provider import PlaybookRun
 
 API_PORT = 6443
 RKE2_JOIN_PORT = 9345
+# What the address in front of a control plane must lead to; the first one says whether a server is well.
+PORTS = {"kubeadm": (API_PORT,), "rke2": (API_PORT, RKE2_JOIN_PORT)}
 
 
 class KubernetesClusterSpec(Model):

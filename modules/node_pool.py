@@ -90,6 +90,8 @@ class NodePool(pulumi.ComponentResource):
             environment=environment,
             limit=f"pool_{spec.name}",
             variables={
+                # Not read by the play, whose hosts are those of the limit: a node more is another run.
+                "nodes": [node["xname"] for node in nodes],
                 "dns_address": spec.dns_address,
                 "labels": spec.labels,
                 "taints": list(spec.taints),

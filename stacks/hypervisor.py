@@ -1,16 +1,19 @@
 """Layer 1 of 5, hypervisor: the image, the networks and the virtual machines of a site.
 
 Needs:    the Harvester API.
-Provides: VirtualMachines, names and addresses of machines that have booted.
+Provides: VirtualMachines, names and addresses of machines that have booted, with the virtual addresses of
+          the clusters in front of them.
 """
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from modules.kubernetes_cluster import PORTS
+from modules.load_balancer import LoadBalancer, LoadBalancerSpec
 from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
 from modules.vm_image import VmImage, VmImageSpec
 from modules.vm_network import VmNetwork, VmNetworkSpec
-from sitewright.site import Network, Site, Vm
+from sitewright.site import Cluster, Network, Site, Vm
 from stacks.access import hypervisor_kubeconfig, image_checksum, ssh_public_key
 from stacks.handles import VirtualMachines, kubernetes_provider
 
@@ -46,7 +49,15 @@ def hypervisor(site: Site) -> VirtualMachines:
         )
         for vm in site.vms
     ]
-    return VirtualMachines({machine.name: machine.address for machine in machines}, machines)
+    balancers = [
+        LoadBalancer(
+            _balancer(site, cluster, networks),
+            opts=pulumi.ResourceOptions(provider=provider, depends_on=machines),
+        )
+        for cluster in site.clusters
+        if cluster.virtual_address is not None
+    ]
+    return VirtualMachines({machine.name: machine.address for machine in machines}, [*machines, *balancers])
 
 
 def _network(site: Site, network: Network) -> VmNetworkSpec:
@@ -59,6 +70,24 @@ def _network(site: Site, network: Network) -> VmNetworkSpec:
             "vlan": network.vlan,
             "cidr": network.cidr,
             "gateway": network.gateway,
+        }
+    )
+
+
+def _balancer(site: Site, cluster: Cluster, networks: dict[str, VmNetwork]) -> LoadBalancerSpec:
+    assert site.hypervisor is not None
+    control_planes = site.control_plane(cluster)
+    network = site.network(control_planes[0].network)
+    return LoadBalancerSpec.model_validate(
+        {
+            "name": f"{cluster.name}-api",
+            "namespace": site.hypervisor.namespace,
+            "address": cluster.virtual_address,
+            "cidr": network.cidr,
+            "gateway": network.gateway,
+            "network": networks[network.name].network_id,
+            "machines": tuple(vm.name for vm in control_planes),
+            "ports": PORTS[cluster.distribution],
         }
     )
 

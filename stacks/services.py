@@ -21,8 +21,14 @@ def services(
         return ServicesHandle()
     names = tuple(sorted({model.image for model in site.services.models}))
     images = registry_images(site, "service-images", names)
+    stores: dict[str, ModelStore] = {}
     for model in site.services.models:
-        store = ModelStore(_store(site, model), environment(site))
+        # Models of one software environment in turn: two builds of it would write into one directory.
+        before = [stores[model.environment]] if model.environment in stores else []
+        store = ModelStore(
+            _store(site, model), environment(site), opts=pulumi.ResourceOptions(depends_on=before)
+        )
+        stores[model.environment] = store
         published = pulumi.Output.all(
             image=images[model.image],
             python=store.python,

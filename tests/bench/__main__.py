@@ -1,44 +1,83 @@
-"""Figures as JSON lines: `make bench`, or `python -m tests.bench --only hostlist,preview`.
+"""`python -m tests.bench`: measures, and prints one JSON line per figure."""
 
-Each line has name, value, unit; `target` where the project has set one, `peer` where something else was
-measured in the same run. Progress goes to standard error.
-"""
-
-import json
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import click
 
-from tests.bench import lab, pure
+from sitewright.errors import SitewrightError
+from tests.bench import lab_runs
+from tests.bench.figure import Figure, progress
+from tests.bench.hostlists import hostlist
+from tests.bench.idle import idle
+from tests.bench.power_on import nodes
+from tests.bench.preview import preview
 
-Figure = dict[str, Any]
-GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
-    "hostlist": pure.hostlist,
-    "preview": pure.preview,
-    "warm": lab.warm,
-    "noop": lab.noop,
-    "nodes": lab.nodes,
-    "idle": lab.idle,
-}
+Measure = Callable[[], Iterator[Figure]]
+# In this order, since each leaves the lab as the next one needs it.
+MEASURES = ("hostlist", "preview", "cold", "warm", "nodes", "noop", "idle")
 
 
-@click.command()
-@click.option("--only", default=",".join(GROUPS), show_default=True, help="groups to measure, with commas")
-def main(only: str) -> None:
-    """Measure and print JSON lines. `warm` takes the lab down and brings it up again.
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", metavar="NAMES", help=f"Some of {', '.join(MEASURES)}, separated by commas.")
+@click.option("--cold", is_flag=True, help="Also from empty caches: 30 minutes and more.")
+@click.option("--idle-seconds", default=60.0, show_default=True, help="How long the idle lab is watched.")
+@click.pass_context
+def main(context: click.Context, only: str | None, cold: bool, idle_seconds: float) -> None:
+    """Print the figures of sitewright as JSON lines; what it does meanwhile goes to standard error.
 
-    Example: python -m tests.bench --only hostlist,preview
+    \b
+    hostlist  3,000 nodes expanded and folded, beside ClusterShell
+    preview   `pulumi preview` of example-alps, without any cluster
+    cold      `sitewright lab up --deploy` from empty caches (only with --cold)
+    warm      the same with full caches, from no lab
+    nodes     power-on to Ready, from the runs recorded last
+    noop      the same when everything is up
+    idle      cores and memory of the lab at rest
+
+    \b
+    Changes: `cold` and `warm` TAKE DOWN THE LAB with all that was deployed, and need root; `warm` leaves a
+             new one up. The others change nothing, where the lab is as its site file says.
+    Exit status: 0, 1 when a measurement failed (the others are made), 2 for an unknown name.
+    Example:     python -m tests.bench --only hostlist,preview,idle
     """
-    chosen = only.split(",")
-    if unknown := set(chosen) - set(GROUPS):
-        raise click.UsageError(f"no group {', '.join(sorted(unknown))}; there is {', '.join(GROUPS)}")
-    for group in chosen:
-        print(f"bench: {group}", file=sys.stderr)
-        for figure in GROUPS[group]():
-            print(json.dumps(figure), flush=True)
+    wanted = chosen(only, cold)
+    measures: dict[str, Measure] = {
+        "hostlist": hostlist,
+        "preview": preview,
+        "cold": lab_runs.cold,
+        "warm": lab_runs.warm,
+        "nodes": nodes,
+        "noop": lab_runs.noop,
+        "idle": lambda: idle(idle_seconds),
+    }
+    failed = [name for name in wanted if not measured(name, measures[name])]
+    if failed:
+        progress(f"failed: {', '.join(failed)}")
+        context.exit(1)
+
+
+def chosen(only: str | None, cold: bool) -> list[str]:
+    """The measures to make, in their order. `cold` has to be asked for by its flag, also where it is named."""
+    names = {name.strip() for name in only.split(",")} if only else set(MEASURES) - {"cold"}
+    if unknown := names - set(MEASURES):
+        raise click.UsageError(
+            f"no such measure: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}"
+        )
+    if "cold" in names and not cold:
+        raise click.UsageError("`cold` takes 30 minutes and more: add --cold to say that you mean it")
+    return [name for name in MEASURES if name in names or (name == "cold" and cold)]
+
+
+def measured(name: str, measure: Measure) -> bool:
+    """Print what is measured as it comes; False where it went wrong."""
+    try:
+        for figure in measure():
+            print(figure.line(), flush=True)
+    except SitewrightError as problem:
+        progress(f"{name}: {problem}")
+        return False
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m tests.bench")

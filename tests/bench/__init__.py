@@ -1,0 +1,1 @@
+"""Figures of sitewright as JSON lines: `python -m tests.bench`, or `make bench`."""
