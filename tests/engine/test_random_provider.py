@@ -35,6 +35,27 @@ ALL = """
 """
 
 
+INSIDE = """
+    import pulumi, pulumi_random as random
+
+    class Cluster(pulumi.ComponentResource):
+        def __init__(self, name):
+            super().__init__("test:index:Cluster", name)
+            self.token = random.RandomPassword("token", length=24, opts=pulumi.ResourceOptions(parent=self))
+
+    pulumi.export("token", Cluster("c").token.result)
+"""
+
+
+def test_a_resource_inside_a_component_is_made_and_kept(project):
+    project.program(INSIDE)
+    project.up()
+    first = project.outputs()["token"]
+    assert len(first) == 24
+    project.up()
+    assert project.outputs()["token"] == first
+
+
 def test_every_resource_is_made_as_asked_kept_and_its_secrets_are_encrypted(project):
     project.program(ALL)
     printed = project.up()

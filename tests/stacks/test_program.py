@@ -162,12 +162,15 @@ def test_a_model_tolerates_what_keeps_others_off_its_nodes(alps, lab):
     assert "tolerations" not in pods["tiny-deployment"]
 
 
-def test_nodes_get_the_label_by_which_models_find_them(site_run):
-    for name, run in site_run.playbooks().items():
-        if run["playbook"] == "playbooks/join-nodes.yml":
-            pool = name.removeprefix("join-")
-            assert plain(run["variables"])["labels"]["sitewright.dev/pool"] == pool
-            assert run["limit"] == f"pool_{pool}"
+def test_nodes_get_the_label_by_which_models_find_them(program, site_file, site_run):
+    unlabelled = program(site_file("lab", ("labels: {sitewright.dev/pool: gpu}", "labels: {rack: r1}")))
+    assert plain(unlabelled.playbooks()["join-gpu"]["variables"])["labels"]["rack"] == "r1"
+    for run in (site_run, unlabelled):
+        for name, inputs in run.playbooks().items():
+            if inputs["playbook"] == "playbooks/join-nodes.yml":
+                pool = name.removeprefix("join-")
+                assert plain(inputs["variables"])["labels"]["sitewright.dev/pool"] == pool
+                assert inputs["limit"] == f"pool_{pool}"
 
 
 def test_a_pool_adds_its_kernel_arguments_to_those_of_the_image(alps):

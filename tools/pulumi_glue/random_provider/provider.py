@@ -131,6 +131,8 @@ def _marked(kind: Kind, values: Values, inputs: Properties) -> dict[str, Propert
 
 
 def _kind(type_token: str) -> Kind:
+    # Inside a component the engine names the component too: `component:type$random:index/…`.
+    type_token = type_token.rpartition("$")[2]
     if type_token not in KINDS:
         known = ", ".join(sorted(token.rsplit(":", 1)[1] for token in KINDS))
         raise SitewrightError(
