@@ -45,6 +45,11 @@ def deploy(plan: LabPlan, stages: Stages) -> str:
 
 def exports(plan: LabPlan) -> list[str]:
     """`export` lines with which a shell runs `pulumi` on this lab by hand."""
+    if not plan.state.is_dir():
+        raise SitewrightError(
+            f"{plan.state}: no such directory, so there is no lab to run Pulumi on",
+            "Start it: `sitewright lab up`.",
+        )
     ours = variables(plan)
     # Pulumi would prefer this one to the file.
     unset = ["unset PULUMI_CONFIG_PASSPHRASE"] if "PULUMI_CONFIG_PASSPHRASE" in os.environ else []
