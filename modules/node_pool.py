@@ -88,9 +88,10 @@ class NodePool(pulumi.ComponentResource):
             verify="playbooks/verify-nodes.yml",
             undo="playbooks/remove-nodes.yml",
             environment=environment,
-            limit=f"pool_{spec.name}",
+            # This machine too: a pool that left the site file has no hosts, and is still taken out from here.
+            limit=f"pool_{spec.name},localhost",
             variables={
-                # Not read by the play, whose hosts are those of the limit: a node more is another run.
+                # The join works on the hosts of the limit: a node more must be another run. The removal reads it.
                 "nodes": [node["xname"] for node in nodes],
                 "dns_address": spec.dns_address,
                 "labels": spec.labels,

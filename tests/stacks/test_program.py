@@ -170,7 +170,7 @@ def test_nodes_get_the_label_by_which_models_find_them(program, site_file, site_
             if inputs["playbook"] == "playbooks/join-nodes.yml":
                 pool = name.removeprefix("join-")
                 assert plain(inputs["variables"])["labels"]["sitewright.dev/pool"] == pool
-                assert inputs["limit"] == f"pool_{pool}"
+                assert inputs["limit"] == f"pool_{pool},localhost"
 
 
 def test_a_pool_adds_its_kernel_arguments_to_those_of_the_image(alps):
