@@ -6,8 +6,10 @@ Nothing here needs root. Every machine is an entry in `FakeHost.machines`.
 import asyncio
 import contextlib
 import http.server
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import pytest
 import yaml
 
+from lab.hypervisor import definitions, policies
 from lab.hypervisor.api import Api
 from lab.hypervisor.controller import registry
 from lab.hypervisor.host import Boot
@@ -160,6 +164,42 @@ def _kubeconfig(directory: Path, port: int) -> Path:
     file = directory / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
     return file
+
+
+@dataclass(frozen=True)
+class Running:
+    """The controller against a real API server, with a pretended host and an image server."""
+
+    directory: Path
+    kubeconfig: Path
+    api: Api
+    images: "ImageServer"
+    host: "FakeHost"
+    controller: "Controller"
+
+
+@contextlib.contextmanager
+def running(content: bytes) -> Iterator[Running]:
+    """All of it in a directory of its own, which goes with it. content: of the image that is served."""
+    with contextlib.ExitStack() as undo:
+        directory = Path(tempfile.mkdtemp(prefix="hypervisor-"))
+        undo.callback(shutil.rmtree, directory)
+        environment = undo.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("SITEWRIGHT_LAB_STATE_DIR", str(directory / "state"))
+        kubeconfig = undo.enter_context(api_server(directory))
+        environment.setenv("KUBECONFIG", str(kubeconfig))
+        api = Api(kubeconfig)
+        definitions.install(api)
+        policies.install(api)
+        undo.enter_context(garbage_collector(directory, kubeconfig))
+        images = ImageServer(content)
+        undo.callback(images.server_close)
+        undo.callback(images.shutdown)
+        host = FakeHost()
+        controller = Controller(api, host)
+        controller.start()
+        undo.callback(controller.stop)
+        yield Running(directory, kubeconfig, api, images, host, controller)
 
 
 class Controller:

@@ -3,17 +3,14 @@ the modules, a host that only pretends (fake_hypervisor.py)."""
 
 import contextlib
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hypervisor import Controller, FakeHost, ImageServer, api_server, garbage_collector, until
+from fake_hypervisor import Controller, FakeHost, ImageServer, running, until
 
-from lab.hypervisor import conditions, definitions, places, policies
+from lab.hypervisor import conditions, places
 from lab.hypervisor.api import (
     CLAIM,
     IMAGE,
@@ -127,25 +124,8 @@ class Hypervisor:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Hypervisor]:
-    with contextlib.ExitStack() as undo:
-        directory = Path(tempfile.mkdtemp(prefix="hypervisor-"))
-        undo.callback(shutil.rmtree, directory)
-        environment = undo.enter_context(pytest.MonkeyPatch.context())
-        environment.setenv("SITEWRIGHT_LAB_STATE_DIR", str(directory / "state"))
-        kubeconfig = undo.enter_context(api_server(directory))
-        environment.setenv("KUBECONFIG", str(kubeconfig))
-        api = Api(kubeconfig)
-        definitions.install(api)
-        policies.install(api)
-        undo.enter_context(garbage_collector(directory, kubeconfig))
-        images = ImageServer(CONTENT)
-        undo.callback(images.server_close)
-        undo.callback(images.shutdown)
-        host = FakeHost()
-        controller = Controller(api, host)
-        controller.start()
-        undo.callback(controller.stop)
-        yield Hypervisor(api, host, controller, images)
+    with running(CONTENT) as it:
+        yield Hypervisor(it.api, it.host, it.controller, it.images)
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """The modules of the hypervisor layer through the real Pulumi engine: what a change of the site file does to
 machines that run. The hypervisor is the one of test_hypervisor.py."""
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hypervisor import Controller, FakeHost, ImageServer, api_server, garbage_collector
+from fake_hypervisor import FakeHost, ImageServer, running
 
-from lab.hypervisor import definitions, policies
 from lab.hypervisor.api import CLAIM, IMAGE, SECRET, VIRTUAL_MACHINE, Api
 from tools.environment import pulumi_environment
 
@@ -107,35 +103,19 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with contextlib.ExitStack() as undo:
-        directory = Path(tempfile.mkdtemp(prefix="hypervisor-"))
-        undo.callback(shutil.rmtree, directory)
-        changed = undo.enter_context(pytest.MonkeyPatch.context())
-        changed.setenv("SITEWRIGHT_LAB_STATE_DIR", str(directory / "state"))
-        kubeconfig = undo.enter_context(api_server(directory))
-        changed.setenv("KUBECONFIG", str(kubeconfig))
-        api = Api(kubeconfig)
-        definitions.install(api)
-        policies.install(api)
-        undo.enter_context(garbage_collector(directory, kubeconfig))
-        images = ImageServer(CONTENT)
-        undo.callback(images.server_close)
-        undo.callback(images.shutdown)
-        host = FakeHost()
-        controller = Controller(api, host)
-        controller.start()
-        undo.callback(controller.stop)
+    with running(CONTENT) as it:
+        directory = it.directory
         (backend := directory / "backend").mkdir()
         environment = pulumi_environment(REPOSITORY, dict(os.environ)) | {
             "PULUMI_BACKEND_URL": f"file://{backend}",
             "PULUMI_CONFIG_PASSPHRASE": "a passphrase of this test",
         }
         wanted = {
-            "kubeconfig": str(kubeconfig),
-            "image": {"name": "debian", "namespace": "lab", "url": images.url("debian")},
+            "kubeconfig": str(it.kubeconfig),
+            "image": {"name": "debian", "namespace": "lab", "url": it.images.url("debian")},
             "network": {"name": "nodes", "namespace": "lab", "cidr": "10.1.0.0/24"},
         }
-        made = Site(api, host, images, directory, environment, wanted)
+        made = Site(it.api, it.host, it.images, directory, environment, wanted)
         (directory / "Pulumi.yaml").write_text("name: hypervisor\nruntime: python\n")
         (directory / "__main__.py").write_text(textwrap.dedent(PROGRAM))
         made.serve(CONTENT)
