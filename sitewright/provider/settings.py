@@ -16,7 +16,10 @@ from sitewright.provider.processes import MARK
 FORKS = 25
 """Hosts worked on at once. Above it a round of one task over a pool takes several turns."""
 
-_KEPT = ("HOME", "USER", "LOGNAME", "SHELL", "TZ", "SSH_AUTH_SOCK", "PATH", "XDG_CACHE_HOME")
+_KEPT = (
+    *("HOME", "USER", "LOGNAME", "SHELL", "TZ", "SSH_AUTH_SOCK", "PATH", "XDG_CACHE_HOME"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),  # who vouches for the site's own mirrors and proxies
+)
 _KEPT_IN_ANY_CASE = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _PLUGIN_DIRECTORIES = {
     "library": "ANSIBLE_LIBRARY",

@@ -93,6 +93,12 @@ def test_a_play_gets_none_of_the_operators_secrets(tmp_path: Path) -> None:
     assert made["PATH"].split(":")[0] == str(Path(sys.executable).parent)
 
 
+def test_a_play_trusts_whom_its_operator_trusts(tmp_path: Path) -> None:
+    operator = {"SSL_CERT_FILE": "/etc/site/ca.pem", "SSL_CERT_DIR": "/etc/site/ca"}
+    made = settings.environment(tmp_path, tmp_path / "private", "lab", operator)
+    assert {name: made[name] for name in operator} == operator
+
+
 def test_host_keys_are_pinned_where_the_site_says_them(tmp_path: Path) -> None:
     made = settings.environment(tmp_path, tmp_path / "private", "lab", {})
     assert "StrictHostKeyChecking=accept-new" in made["ANSIBLE_SSH_ARGS"]
