@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sitewright.errors import SitewrightError
-from sitewright.inside import SEARCH_PATH, TOGETHER, run
+from sitewright.inside import SEARCH_PATH, run, together
 
 TIMEOUT = 1200  # seconds; 20 to 90 on a near mirror
 NO_RECOMMENDS = 'APT::Install-Recommends "false"'
@@ -47,7 +47,7 @@ def make_root(
         *(f"--dpkgopt=path-exclude={glob}" for glob in exclude),
         f"--include={','.join(packages)}",
     ]
-    command = [*TOGETHER, "mmdebstrap", *options, release, str(root), *mirrors(release)]
+    command = [*together(), "mmdebstrap", *options, release, str(root), *mirrors(release)]
     try:
         run(command, what, timeout, environment=known)
     except SitewrightError as error:

@@ -16,9 +16,6 @@ from sitewright.errors import SitewrightError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Dies with its parent, and takes everything it started along: nobody has to look for orphans of a killed build.
-TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-
 # Arguments: ROOT, number of binds, then SOURCE TARGET rw|ro per bind, then the command.
 _ENTER = """
 set -e
@@ -88,6 +85,15 @@ def run(
     return printed
 
 
+def together() -> list[str]:
+    """What to put before a command that shall die with this process, and take everything it started along:
+    nobody has to look for orphans of a killed build."""
+    # A parent that died before setpriv asked for its signal never sends one, so it is looked at once more.
+    still_ours = 'test "$PPID" = "$1" && shift && exec "$@"'
+    bound = ["setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", still_ours, "sh", str(os.getpid())]
+    return [*bound, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
 def run_inside(
     root: Path,
     command: Sequence[str],
@@ -107,5 +113,5 @@ def run_inside(
     for bind in binds:
         arguments += [str(bind.source), bind.target, "ro" if bind.read_only else "rw"]
     separate = ["--mount", "--propagation", "private", "--net"]
-    entered = [*TOGETHER, *separate, "/bin/sh", "-c", _ENTER, "sh", *arguments, *command]
+    entered = [*together(), *separate, "/bin/sh", "-c", _ENTER, "sh", *arguments, *command]
     return run(entered, what, timeout, environment={"PATH": SEARCH_PATH, **(environment or {})})

@@ -53,7 +53,7 @@ def mmdebstrap(tmp_path, monkeypatch):
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(debian, "TOGETHER", ())
+    monkeypatch.setattr(debian, "together", list)
     monkeypatch.setattr(debian.os, "geteuid", lambda: 0)
     monkeypatch.setattr(debian, "mirrors", lambda release: [f"deb http://mirror/ {release} main"])
     return tmp_path
