@@ -8,13 +8,14 @@ from pydantic import Field, model_validator
 
 from modules.manifest import Manifest
 from modules.spec import DNS_LABEL, Model
+from sitewright.site.names import LOAD_BALANCER_NAME_LENGTH
 
 ADDRESS_TIMEOUT = 300  # seconds until the balancer holds its address
 _API = "loadbalancer.harvesterhci.io/v1beta1"
 
 
 class LoadBalancerSpec(Model):
-    name: str = Field(pattern=DNS_LABEL, max_length=50)
+    name: str = Field(pattern=DNS_LABEL, max_length=LOAD_BALANCER_NAME_LENGTH)
     namespace: str = Field(
         pattern=DNS_LABEL, description="of the VMs; it finds VMs of its own namespace only"
     )

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from modules import cloud_init
 from modules.manifest import Manifest
 from modules.spec import DNS_LABEL, GIBI, MAC, MEBI, Model, quantity
+from sitewright.site.names import VM_NAME_LENGTH
 
 BOOT_TIMEOUT = 600  # seconds from applied to Ready
 SHUTDOWN_GRACE = 120  # seconds a guest may take to shut down before its power is cut
@@ -24,7 +25,7 @@ class VirtualMachineSpec(Model):
     # User data may hold secrets, and pydantic would quote it in its messages.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    name: str = Field(pattern=DNS_LABEL, max_length=53, description="also its host name")
+    name: str = Field(pattern=DNS_LABEL, max_length=VM_NAME_LENGTH, description="also its host name")
     namespace: str = Field(pattern=DNS_LABEL)
     image: str = Field(pattern=r"^[-a-z0-9]+/[-a-z0-9.]+$", description="namespace/object, VmImage.image_id")
     network: str = Field(

@@ -13,15 +13,13 @@ from pydantic import Field, model_validator
 
 from modules.manifest import Manifest
 from modules.spec import DNS_LABEL, Model
-
-# A bridge is named `<cluster network>-br`, and Linux takes at most 15 characters.
-_CLUSTER_NETWORK_LENGTH = 12
+from sitewright.site.names import CLUSTER_NETWORK_NAME_LENGTH
 
 
 class VmNetworkSpec(Model):
     name: str = Field(pattern=DNS_LABEL, description="name of the network, as VMs refer to it")
     namespace: str = Field(pattern=DNS_LABEL)
-    cluster_network: str = Field("mgmt", pattern=DNS_LABEL, max_length=_CLUSTER_NETWORK_LENGTH)
+    cluster_network: str = Field("mgmt", pattern=DNS_LABEL, max_length=CLUSTER_NETWORK_NAME_LENGTH)
     vlan: int | None = Field(None, ge=1, le=4094, description="None: untagged")
     cidr: IPv4Network
     gateway: IPv4Address | None = None
@@ -35,7 +33,7 @@ class VmNetworkSpec(Model):
 
 
 class HostNetworkSpec(Model):
-    name: str = Field(pattern=DNS_LABEL, max_length=_CLUSTER_NETWORK_LENGTH)
+    name: str = Field(pattern=DNS_LABEL, max_length=CLUSTER_NETWORK_NAME_LENGTH)
     nics: tuple[str, ...] = Field(min_length=1, description="NICs of the hosts, bonded when more than one")
     bond_mode: Literal["active-backup", "802.3ad", "balance-rr", "balance-tlb", "balance-alb"] = (
         "active-backup"

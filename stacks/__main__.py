@@ -1,7 +1,8 @@
 """What `pulumi up` runs: the site file, then the layers from the ground up.
 
-Configuration of the stack: `environment` (default: the stack's name), `layers` (default: all), and for a
-site that is split over stacks `infrastructure`, the stack that holds the clusters.
+Configuration of the stack: `environment` (a name, or a path from the directory of Pulumi.yaml; default: the
+stack's name), `layers` (default: all), and for a site that is split over stacks `infrastructure`, the stack
+that holds the clusters.
 """
 
 import json
@@ -10,7 +11,8 @@ from typing import Any
 import pulumi
 
 from sitewright.errors import SitewrightError
-from sitewright.site import Site, load
+from sitewright.site import Site
+from stacks.access import site_named
 from stacks.clusters import clusters
 from stacks.handles import NodePoolHandle, PlatformHandle, ServicesHandle, VirtualMachines, clusters_of
 from stacks.hypervisor import hypervisor
@@ -23,7 +25,7 @@ LAYERS = ("hypervisor", "clusters", "platform", "nodes", "services")
 
 def main() -> None:
     config = pulumi.Config()
-    site = load(config.get("environment") or pulumi.get_stack())
+    site = site_named(config.get("environment") or pulumi.get_stack())
     layers = _layers(config)
     machines = hypervisor(site) if "hypervisor" in layers else VirtualMachines()
     if "clusters" in layers:

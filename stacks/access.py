@@ -3,9 +3,16 @@
 from pathlib import Path
 
 from sitewright.errors import SitewrightError
-from sitewright.site import Site
-from sitewright.site.files import site_file
+from sitewright.site import Site, load
+from sitewright.site.fields import sha512
+from sitewright.site.files import REPOSITORY, is_path, site_file
 from sitewright.site.sections import HypervisorImage
+
+
+def site_named(environment: str) -> Site:
+    """The site that the stack's configuration names. A relative path starts in the directory of the project,
+    as the configuration's own file does: the program runs in `stacks/`, where no operator is."""
+    return load(REPOSITORY / environment if is_path(environment) else environment)
 
 
 def environment(site: Site) -> str:
@@ -45,8 +52,15 @@ def image_checksum(image: HypervisorImage) -> str:
     for line in lines:
         checksum, _, name = line.partition(" ")
         if name.strip().lstrip("*") == file_name:
-            return checksum
+            return _sha512(checksum, path, file_name)
     raise SitewrightError(f"{path}: no line names {file_name}, the file of VM image {image.name}")
+
+
+def _sha512(checksum: str, path: str, file_name: str) -> str:
+    try:
+        return sha512(checksum)
+    except ValueError as error:
+        raise SitewrightError(f"{path}: the checksum of {file_name} is {error}") from None
 
 
 def _read(path: object, purpose: str, remedy: str) -> str:

@@ -9,10 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Pla
 
 from sitewright.site.host_values import hostlist, kernel_argument, node_hostlist, vm_hostlist
 from sitewright.site.kubernetes_values import as_quantity, dns_label, label_key, label_value, quantity, taint
+from sitewright.site.names import cluster_name, cluster_network_name, model_name, vm_image_name
 from sitewright.site.network_values import (
     boot_url,
     cidr,
     endpoint_url,
+    file_url,
     host_port,
     ip_address,
     mac_address,
@@ -86,6 +88,10 @@ def _like(example: str) -> WithJsonSchema:
 
 
 DnsLabel = Annotated[str, AfterValidator(dns_label), _like("svc-1")]
+VmImageName = Annotated[str, AfterValidator(vm_image_name), _like("debian-12")]
+ClusterNetworkName = Annotated[str, AfterValidator(cluster_network_name), _like("mgmt")]
+ClusterName = Annotated[str, AfterValidator(cluster_name), _like("svc")]
+ModelName = Annotated[str, AfterValidator(model_name), _like("chat")]
 LabelKey = Annotated[str, AfterValidator(label_key)]
 LabelValue = Annotated[str, AfterValidator(label_value)]
 Taint = Annotated[str, AfterValidator(taint), _like("nvidia.com/gpu=present:NoSchedule")]
@@ -95,6 +101,7 @@ Cidr = Annotated[str, AfterValidator(cidr), _like("10.1.0.0/24")]
 IpAddress = Annotated[str, AfterValidator(ip_address), _like("10.1.0.1")]
 HostPort = Annotated[str, AfterValidator(host_port), _like("10.1.0.1:8080")]
 Url = Annotated[str, AfterValidator(url), _like("http://10.1.0.1:8080/path")]
+FileUrl = Annotated[str, AfterValidator(file_url), _like("http://10.1.0.1:8080/vm/debian-12.raw")]
 BootUrl = Annotated[str, AfterValidator(boot_url), _like("http://10.1.0.1:8080/boot")]
 EndpointUrl = Annotated[str, AfterValidator(endpoint_url), _like("http://10.1.0.1:5000")]
 

@@ -26,9 +26,14 @@ def environment_names(directory: Path) -> list[str]:
     return sorted(path.stem for path in directory.glob("*.yaml"))
 
 
-def site_file(environment: str | Path) -> Path:
-    """The path meant by a name (`lab`) or a path (`environments/lab.yaml`); it need not exist."""
+def is_path(environment: str | Path) -> bool:
+    """Whether a path (`environments/lab.yaml`) is meant, and not a name (`lab`)."""
     text = str(environment)
-    if text.endswith((".yaml", ".yml")) or "/" in text:
-        return Path(text).absolute()
-    return environments_directory() / f"{text}.yaml"
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def site_file(environment: str | Path) -> Path:
+    """The path meant by a name or a path; it need not exist."""
+    if is_path(environment):
+        return Path(environment).absolute()
+    return environments_directory() / f"{environment}.yaml"

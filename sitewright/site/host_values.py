@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sitewright.errors import SitewrightError
 from sitewright.site.hostlist import expand
-from sitewright.site.kubernetes_values import dns_label
+from sitewright.site.names import vm_name
 from sitewright.site.xname import Xname, XnameType
 
 
@@ -18,11 +18,9 @@ def hostlist(text: str) -> str:
 
 
 def vm_hostlist(text: str) -> str:
-    """A hostlist of names that Kubernetes and Ansible can use."""
+    """A hostlist of names that Harvester, Kubernetes and Ansible can use."""
     checked = hostlist(text)
-    _all_names(checked, dns_label)
-    if "localhost" in expand(checked):
-        raise ValueError("'localhost' is the operator's machine; give the VM another name")
+    _all_names(checked, vm_name)
     return checked
 
 

@@ -44,7 +44,7 @@ def ip_address(text: str) -> str:
 
 
 def url(text: str) -> str:
-    """http or https with a host; without the slash at its end, so that paths can be appended."""
+    """http or https in lower case, with a host; without the slash at its end, so that paths can be appended."""
     if strange := re.search(r"[\s\"'<>\\^`{|}]", text):
         raise ValueError(f"{text!r} is not a URL: {strange.group()!r} is not allowed in it")
     try:
@@ -56,7 +56,15 @@ def url(text: str) -> str:
         raise ValueError(f"{text!r} is not a URL; http://host[:port] or https://host[:port] is wanted")
     if parts.username or parts.password:
         raise ValueError("a URL with a user or a password; secrets do not belong into a site file")
-    return text.rstrip("/")
+    return f"{parts.scheme}{text[len(parts.scheme) :].rstrip('/')}"
+
+
+def file_url(text: str) -> str:
+    """A URL of a file, which is known by the end of its path."""
+    checked = url(text)
+    if not urlsplit(checked).path:
+        raise ValueError(f"{text!r} names no file; a URL like {checked}/debian-12.raw is wanted")
+    return checked
 
 
 def boot_url(text: str) -> str:
@@ -72,8 +80,9 @@ def endpoint_url(text: str) -> str:
     """A URL of a service: scheme, host and port, no path."""
     checked = url(text)
     parts = urlsplit(checked)
-    if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"{text!r} has a path; only {parts.scheme}://{parts.netloc} is wanted")
+    bare = f"{parts.scheme}://{parts.netloc}"
+    if checked != bare:
+        raise ValueError(f"{text!r} has a path; only {bare} is wanted")
     return checked
 
 

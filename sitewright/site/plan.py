@@ -7,13 +7,13 @@ comes out as it comes, and `checks/addresses.py` says so.
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sitewright.site.hostlist import HostlistError, expand
-from sitewright.site.sections import HostOverride, Network, NodeOverride, Pool
+from sitewright.site.sections import HostOverride, Network, NodeOverride, PlaceOverride, Pool
 from sitewright.site.xname import Xname, XnameError, XnameType
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def virtual_machines(site: "Site") -> list[Vm]:
             continue
         for name in names(group.name):
             index = used[network.name] = used.get(network.name, -1) + 1
-            override = group.overrides.get(name, HostOverride())
+            override = group.overrides.get(name, PlaceOverride())
+            if override.absent:
+                continue
             vms.append(
                 Vm(
                     name=name,
@@ -103,7 +105,11 @@ def nodes(site: "Site") -> list[Node]:
     for _, xname, nid in numbered:
         bmc = str(xname.bmc)
         first_of_bmc[bmc] = min(nid, first_of_bmc.get(bmc, nid))
-    made = [_node(site, pool, xname, nid, first_of_bmc[str(xname.bmc)]) for pool, xname, nid in numbered]
+    made = [
+        _node(site, pool, xname, nid, first_of_bmc[str(xname.bmc)])
+        for pool, xname, nid in numbered
+        if not is_absent(pool.overrides, str(xname))
+    ]
     return [node for node in made if node is not None]
 
 
@@ -196,6 +202,15 @@ def geographic_mac(environment: str, bmc: Xname) -> str:
         place = (bmc.cabinet >> 8, bmc.cabinet & 0xFF, numbers["c"], 0x30 + numbers["s"], numbers["b"] << 4)
         return ":".join(["02", *(f"{byte:02x}" for byte in place)])
     return derived_mac(environment, str(bmc))
+
+
+def present(pool: Pool) -> list[Xname]:
+    """The nodes of a pool that are there."""
+    return [xname for xname in pool_xnames(pool) if not is_absent(pool.overrides, str(xname))]
+
+
+def is_absent(overrides: Mapping[str, PlaceOverride], name: str) -> bool:
+    return name in overrides and overrides[name].absent
 
 
 @lru_cache(maxsize=1024)

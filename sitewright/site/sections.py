@@ -14,9 +14,12 @@ from sitewright.site.fields import (
     AbsolutePath,
     BootUrl,
     Cidr,
+    ClusterName,
+    ClusterNetworkName,
     Directory,
     DnsLabel,
     EndpointUrl,
+    FileUrl,
     Hostlist,
     HostPort,
     IpAddress,
@@ -25,6 +28,7 @@ from sitewright.site.fields import (
     LabelValue,
     Mac,
     Model,
+    ModelName,
     NodeHostlist,
     NotEmpty,
     ProxyCommand,
@@ -35,7 +39,9 @@ from sitewright.site.fields import (
     Url,
     UserName,
     VmHostlist,
+    VmImageName,
 )
+from sitewright.site.names import POOL_LABEL
 
 GIB = 2**30
 
@@ -62,8 +68,8 @@ class Network(Model):
 
 
 class HypervisorImage(Model):
-    name: DnsLabel
-    url: Url
+    name: VmImageName
+    url: FileUrl
     """where the hypervisor downloads the image"""
     checksum: Sha512 | None = None
     """sha512 of the image"""
@@ -83,7 +89,7 @@ class Hypervisor(Model):
     """kubeconfig of the Harvester cluster"""
     namespace: DnsLabel
     """namespace of the VMs; default: the environment's name"""
-    cluster_network: DnsLabel = "mgmt"
+    cluster_network: ClusterNetworkName = "mgmt"
     """Harvester ClusterNetwork that carries the VLANs"""
     images: list[HypervisorImage] = Field(default_factory=list)
 
@@ -95,7 +101,12 @@ class HostOverride(Model):
     """instead of the MAC address of the plan"""
 
 
-class NodeOverride(HostOverride):
+class PlaceOverride(HostOverride):
+    absent: bool = False
+    """keeps its place in the plan, and is not there: whoever comes behind it keeps address and number"""
+
+
+class NodeOverride(PlaceOverride):
     nid: int | None = Field(default=None, ge=1)
     """instead of the number of the plan"""
 
@@ -113,8 +124,8 @@ class VirtualMachineGroup(Model):
     """memory of one VM"""
     disk: Quantity = Field(default=20 * GIB, ge=4 * GIB)
     """disk of one VM"""
-    overrides: dict[str, HostOverride] = Field(default_factory=dict)
-    """name of a VM → what is not as planned: address, mac"""
+    overrides: dict[str, PlaceOverride] = Field(default_factory=dict)
+    """name of a VM → what is not as planned: address, mac, absent"""
 
 
 class Ssh(Model):
@@ -201,11 +212,19 @@ class Pool(Model):
     kernel_arguments: list[KernelArgument] = Field(default_factory=list)
     """added to the boot image's own, character for character"""
     overrides: dict[str, NodeOverride] = Field(default_factory=dict)
-    """xname of a node → what is not as planned: address, mac, nid"""
+    """xname of a node → what is not as planned: address, mac, nid, absent"""
+
+    @field_validator("labels")
+    @classmethod
+    def _label_of_the_pool(cls, labels: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        name = info.data.get("name")
+        if name is not None and labels.get(POOL_LABEL, name) != name:
+            raise ValueError(f"{POOL_LABEL} is the name of the pool, {name!r}; models find its nodes by it")
+        return labels
 
 
 class ServedModel(Model):
-    name: DnsLabel
+    name: ModelName
     """DNS name of the service and name of the served model"""
     cluster: str
     """one of clusters"""
@@ -249,7 +268,7 @@ class Lab(Model):
 
 
 class ClusterSection(Model):
-    name: DnsLabel
+    name: ClusterName
     distribution: Literal["rke2", "kubeadm"] = "rke2"
     version: str
     """Kubernetes version; kubeadm: 1.37.2, rke2: 1.37.2+rke2r1"""

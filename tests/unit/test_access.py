@@ -6,7 +6,14 @@ from sitewright.errors import SitewrightError
 from sitewright.site import load
 from sitewright.site.files import REPOSITORY
 from sitewright.site.sections import HypervisorImage
-from stacks.access import environment, hypervisor_kubeconfig, image_checksum, redfish_url, ssh_public_key
+from stacks.access import (
+    environment,
+    hypervisor_kubeconfig,
+    image_checksum,
+    redfish_url,
+    site_named,
+    ssh_public_key,
+)
 from tests.unit.lab_site import plan_below
 
 SHA512 = "ab" * 64
@@ -34,6 +41,28 @@ def test_a_site_of_the_repository_goes_by_its_name():
 def test_a_site_file_elsewhere_goes_by_its_path(site, tmp_path):
     assert environment(site) == str(tmp_path / "lab.yaml")
     assert load(environment(site)).ssh == site.ssh
+
+
+@pytest.mark.parametrize("directory", ["stacks", "environments", "/"])
+def test_a_relative_path_starts_where_the_configuration_lies(monkeypatch, directory):
+    """Pulumi runs the program in stacks/, whatever directory the operator typed the path in."""
+    monkeypatch.chdir(REPOSITORY / directory)
+    assert site_named("environments/lab.yaml").file == LAB
+    assert site_named("tests/data/site/base.yaml").name == "base"
+    assert site_named(str(LAB)).file == LAB
+
+
+def test_a_name_of_the_configuration_is_a_name(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "stacks")
+    assert site_named("lab").file == LAB
+
+
+def test_a_relative_path_to_nothing_is_named_from_the_project(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "stacks")
+    with pytest.raises(
+        SitewrightError, match=r"there is no file environments/lap\.yaml \(did you mean 'lab'"
+    ):
+        site_named("environments/lap.yaml")
 
 
 def test_the_public_key_lies_beside_the_private_one(site, tmp_path):
@@ -78,6 +107,17 @@ def test_a_file_of_checksums_that_does_not_name_the_image_is_refused(tmp_path, t
         SitewrightError, match=r"SHA512SUMS: no line names d\.raw, the file of VM image debian-12"
     ):
         image_checksum(image(tmp_path, text))
+
+
+def test_a_checksum_in_capitals_is_the_same(tmp_path):
+    assert image_checksum(image(tmp_path, f"{SHA512.upper()}  d.raw\n")) == SHA512
+
+
+def test_a_file_of_other_checksums_is_refused_by_name(tmp_path):
+    with pytest.raises(
+        SitewrightError, match=r"SHA512SUMS: the checksum of d\.raw is not a sha512: .*a sha256"
+    ):
+        image_checksum(image(tmp_path, f"{'ab' * 32}  d.raw\n"))
 
 
 def test_a_missing_file_of_checksums_says_what_it_is_for(tmp_path):

@@ -1,4 +1,8 @@
-"""User data is checked before a machine is made: case U2 of the public reports."""
+"""User data is checked before a machine is made.
+
+Machines came up bare elsewhere, for a header that was not the first line, a tab, or one control character:
+canonical/cloud-init#3929, #2180, #6114.
+"""
 
 from ipaddress import IPv4Address
 

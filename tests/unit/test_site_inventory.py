@@ -44,6 +44,23 @@ def test_a_machine_knows_how_it_is_reached_and_what_it_is(lab):
     assert lab["_meta"]["hostvars"]["svc-cp"]["site_vm"]["address"] == "10.77.0.10"
 
 
+def test_machines_of_mixed_padding_have_exactly_their_names(tmp_path):
+    """Another host than the one meant was in the files elsewhere: clustershell/clustershell#381, #404."""
+    base = REPOSITORY / "tests/data/site/base.yaml"
+    machines = """virtual_machines:
+  - {name: "cp[1-3]", image: debian-12, network: nodes}
+  - {name: "%s", image: debian-12, network: nodes}
+"""
+    names = [*(f"mapr00{number}" for number in range(1, 7)), "mapr07"]
+    for number, hostlist in enumerate(("mapr[001-006],mapr07", "mapr07,mapr[001-006]")):
+        file = tmp_path / f"site{number}.yaml"
+        file.write_text(f"extends: {base}\nname: {file.stem}\n{machines % hostlist}")
+        made = inventory(load(file))
+        assert sorted(made["virtual_machines"]["hosts"]) == ["cp1", "cp2", "cp3", *names]
+        assert set(names) < made["_meta"]["hostvars"].keys()
+        assert "mapr007" not in json.dumps(made)
+
+
 def test_a_proxy_command_with_quotes_stays_one_option_of_ssh():
     site = load(REPOSITORY / "environments/lab.yaml")
     command = """sh -c 'ssh "bastion host" -W %h:%p'"""

@@ -137,8 +137,24 @@ def test_overrides_win_over_the_plan(variant):
 
 @pytest.mark.parametrize("mac", NOTATIONS)
 def test_a_mac_address_in_any_notation_becomes_one(variant, mac):
+    """A notation that was copied as it is stopped DHCP servers elsewhere: warewulf/warewulf#213."""
     site = variant(f"{POOL}    overrides: {{x1000c0s0b0n0: {{mac: {mac}}}}}\n")
     assert site.nodes[0].mac == "aa:bb:cc:dd:ee:0f"
+
+
+def test_the_scheme_of_a_url_is_written_in_lower_case(variant):
+    """Schemes have no case (RFC 3986, 3.1), which not everyone who gets the URL knows."""
+    site = variant("registry: {endpoint: 'HTTP://10.1.0.1:5000'}\n")
+    assert site.registry.endpoint == "http://10.1.0.1:5000"
+
+
+@pytest.mark.parametrize("name", ["vllm-svc", "vllm2", "chat"])
+def test_a_model_may_have_vllm_in_its_name(variant, name):
+    """Only a Service called `vllm` itself gives pods a VLLM_PORT that is no number: vllm-project/vllm#34199."""
+    model = (
+        f"{{name: {name}, cluster: svc, pool: gpu, model: m, environment: e, image: i, memory: 1Gi, cpus: 1}}"
+    )
+    assert variant(f"services: {{models: [{model}]}}\n").services.models[0].name == name
 
 
 def test_xnames_in_any_spelling_become_one(variant):
@@ -148,6 +164,7 @@ def test_xnames_in_any_spelling_become_one(variant):
 
 @pytest.mark.parametrize("pods", ["172.31.0.0/16", "10.42.0.0/16"])
 def test_pods_beside_the_networks_pass_without_a_warning(variant, pods):
+    """The ranges that kubernetes/kubeadm#3312 and projectcalico/calico#2720 would have been spared by."""
     cluster = "{name: svc, distribution: kubeadm, version: 1.37.2, control_plane: 'cp[1-3]'"
     ranges = f"virtual_address: 10.1.0.100, pod_cidr: {pods}, service_cidr: 10.240.0.0/12"
     site = variant(f"clusters:\n  - {cluster}, {ranges}}}\n")
@@ -162,6 +179,7 @@ KERNEL_LINES = (
 
 
 def test_kernel_arguments_are_kept_character_for_character(variant):
+    """What followed the `;` was lost elsewhere: redhat-cip/edeploy#92, canonical/cloud-init#2120."""
     plain = "".join(f"      - {line}\n" for line in KERNEL_LINES)
     quoted = "".join(f"      - {json.dumps(line)}\n" for line in KERNEL_LINES)
     for written in (plain, quoted):
@@ -246,3 +264,31 @@ def test_an_error_lists_its_problems_in_the_order_of_the_file(variant):
     with pytest.raises(SiteFileError) as refused:
         variant("registry: {endpoint: x}\nbmc: {password_file: x, prot: 1}\n")
     assert [problem.position.line for problem in refused.value.problems] == [3, 4]
+
+
+def test_a_node_that_leaves_keeps_its_place(variant):
+    """Also BMCs, and a node may be in another pool meanwhile."""
+    whole = variant(POOL).nodes
+    less = variant(POOL + "    overrides: {x1000c0s0b1n0: {absent: true}}\n", "less")
+    assert [(node.xname, node.nid, node.address, node.bmc_address) for node in less.nodes] == [
+        (node.xname, node.nid, node.address, node.bmc_address)
+        for node in whole
+        if node.xname != "x1000c0s0b1n0"
+    ]
+    other = (
+        POOL.replace("pools:\n", "")
+        .replace("name: gpu", "name: other")
+        .replace("x1000c0s[0-3]b[0-1]n0", "x1000c0s0b1n0")
+    )
+    moved = variant(POOL + "    overrides: {x1000c0s0b1n0: {absent: true}}\n" + other, "moved")
+    assert [node.nid for node in moved.pool_nodes("other")] == [9]
+
+
+def test_a_vm_that_leaves_keeps_its_place(variant):
+    group = "  - {name: 'w[1-3]', image: debian-12, network: nodes%s}\n"
+    first = "virtual_machines:\n  - {name: 'cp[1-3]', image: debian-12, network: nodes}\n"
+    whole = variant(first + group % "", "whole").vms
+    less = variant(first + group % ", overrides: {w2: {absent: true}}", "less").vms
+    assert [(vm.name, vm.address) for vm in less] == [
+        (vm.name, vm.address) for vm in whole if vm.name != "w2"
+    ]

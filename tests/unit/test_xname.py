@@ -15,6 +15,7 @@ from sitewright.site.xname import Xname, XnameError, XnameType
     ],
 )
 def test_blanks_case_and_zeros_are_taken_away(text, xname):
+    """As Cray-HPE/hms-xname does it (xnametypes/hmstypes.go), which does not check in the same step."""
     assert str(Xname.parse(text)) == xname
     assert Xname.parse(text) == Xname.parse(xname)
     assert hash(Xname.parse(text)) == hash(Xname.parse(xname))

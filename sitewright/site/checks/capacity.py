@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from sitewright.site.checks.finding import Finding
 from sitewright.site.kubernetes_values import as_quantity
 from sitewright.site.model import Site
-from sitewright.site.plan import names
+from sitewright.site.plan import present
 from sitewright.site.sections import Pool
 
 
@@ -25,7 +25,9 @@ _RESOURCES: dict[str, Callable[[int], str]] = {
 def _resource(site: Site, pool: Pool, resource: str, text: Callable[[int], str]) -> Iterator[Finding]:
     """One replica must fit into a node, and all replicas into the pool."""
     node = getattr(pool, resource)
-    count = len(names(pool.nodes))
+    count = len(present(pool))
+    if not count:
+        return
     asked: list[str] = []
     total = 0
     for index, model in enumerate(site.services.models):

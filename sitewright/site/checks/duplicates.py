@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Site
-from sitewright.site.plan import names
+from sitewright.site.plan import is_absent, names
 from sitewright.site.problems import Loc, dotted
 from sitewright.site.sections import HostOverride
 from sitewright.site.xname import Xname
@@ -36,9 +36,18 @@ def _hosts(site: Site) -> Iterator[Finding]:
     """VM names and xnames over all groups and pools; the spelling of the file may differ, the node is one."""
     hosts: list[tuple[str, Loc, str]] = []
     for index, group in enumerate(site.virtual_machines):
-        hosts += [(name, ("virtual_machines", index, "name"), name) for name in names(group.name)]
+        hosts += [
+            (name, ("virtual_machines", index, "name"), name)
+            for name in names(group.name)
+            if not is_absent(group.overrides, name)
+        ]
     for index, pool in enumerate(site.pools):
-        hosts += [(str(Xname.parse(name)), ("pools", index, "nodes"), name) for name in names(pool.nodes)]
+        xnames = ((str(Xname.parse(name)), name) for name in names(pool.nodes))
+        hosts += [
+            (xname, ("pools", index, "nodes"), name)
+            for xname, name in xnames
+            if not is_absent(pool.overrides, xname)
+        ]
     yield from _once(hosts)
 
 

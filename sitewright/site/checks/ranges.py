@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Cluster, Site
-from sitewright.site.plan import find, names
+from sitewright.site.plan import names
 from sitewright.site.problems import Loc, dotted
 from sitewright.site.sections import Network
 
 # kube-apiserver keeps a bit per service address and allows 20 bits of them.
 _SERVICE_BITS = 20
 # kubeadm and RKE2 give each node this much of pod_cidr.
-_NODE_PREFIX = {4: 24, 6: 64}
+_NODE_PREFIX = 24
 
 
 def check(site: Site) -> Iterator[Finding]:
@@ -24,6 +24,7 @@ def check(site: Site) -> Iterator[Finding]:
 def _networks(site: Site) -> Iterator[Finding]:
     for index, network in enumerate(site.networks):
         loc: Loc = ("networks", index)
+        yield from _ipv4(network.cidr, (*loc, "cidr"))
         for other_index, other in enumerate(site.networks[:index]):
             yield from _apart(network.cidr, (*loc, "cidr"), other.cidr, ("networks", other_index, "cidr"))
         yield from _gateway(network, loc)
@@ -52,7 +53,8 @@ def _cluster(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
     for index, network in enumerate(site.networks):
         for key in ("pod_cidr", "service_cidr"):
             yield from _apart(getattr(cluster, key), (*loc, key), network.cidr, ("networks", index, "cidr"))
-    yield from _families(site, cluster, loc)
+    yield from _ipv4(cluster.pod_cidr, pods)
+    yield from _ipv4(cluster.service_cidr, services)
     yield from _sizes(site, cluster, loc)
 
 
@@ -63,25 +65,16 @@ def _apart(cidr: str, loc: Loc, other: str, other_loc: Loc) -> Iterator[Finding]
         yield Finding(loc, message)
 
 
-def _families(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
-    """A cluster is IPv4 or IPv6 as a whole: nodes, pods and services."""
-    version = ipaddress.ip_network(cluster.pod_cidr).version
-    if ipaddress.ip_network(cluster.service_cidr).version != version:
-        message = f"{cluster.service_cidr} and pod_cidr {cluster.pod_cidr} are of different families"
-        yield Finding((*loc, "service_cidr"), message)
-    groups = [
-        group for group in site.virtual_machines if set(names(group.name)) & set(names(cluster.control_plane))
-    ]
-    network = find(site.networks, groups[0].network) if groups else None
-    if network is not None and ipaddress.ip_network(network.cidr).version != version:
-        message = (
-            f"{cluster.pod_cidr} and {network.cidr} of network {network.name!r} are of different families"
-        )
-        yield Finding((*loc, "pod_cidr"), message)
+def _ipv4(cidr: str, loc: Loc) -> Iterator[Finding]:
+    """VMs, nodes and clusters are set up with IPv4 addresses only."""
+    if ipaddress.ip_network(cidr).version != 4:
+        yield Finding(loc, f"{cidr} is IPv6; networks and clusters are IPv4 so far")
 
 
 def _sizes(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
-    services = ipaddress.ip_network(cluster.service_cidr)
+    pods, services = ipaddress.ip_network(cluster.pod_cidr), ipaddress.ip_network(cluster.service_cidr)
+    if pods.version != 4 or services.version != 4:  # reported as such
+        return
     smallest = services.max_prefixlen - _SERVICE_BITS
     if services.prefixlen < smallest:
         yield Finding(
@@ -91,14 +84,12 @@ def _sizes(site: Site, cluster: Cluster, loc: Loc) -> Iterator[Finding]:
         yield Finding(
             (*loc, "service_cidr"), f"{services} has {services.num_addresses} addresses; at least 16"
         )
-    pods = ipaddress.ip_network(cluster.pod_cidr)
-    per_node = _NODE_PREFIX[pods.version]
-    room = 2 ** (per_node - pods.prefixlen) if pods.prefixlen <= per_node else 0
+    room = 2 ** (_NODE_PREFIX - pods.prefixlen) if pods.prefixlen <= _NODE_PREFIX else 0
     members = len(names(cluster.control_plane))
     members += sum(len(names(pool.nodes)) for pool in site.pools if pool.cluster == cluster.name)
     if members > room:
-        wanted = per_node - (members - 1).bit_length()
+        wanted = _NODE_PREFIX - (members - 1).bit_length()
         message = (
-            f"{pods} has room for {room} × /{per_node}, the cluster has {members} nodes; use a /{wanted}"
+            f"{pods} has room for {room} × /{_NODE_PREFIX}, the cluster has {members} nodes; use a /{wanted}"
         )
         yield Finding((*loc, "pod_cidr"), message)

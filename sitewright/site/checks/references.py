@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 from sitewright.site.checks.finding import Finding, Known
 from sitewright.site.model import Site
-from sitewright.site.plan import names, pool_xnames
+from sitewright.site.plan import is_absent, names, pool_xnames, present
 from sitewright.site.problems import Loc, did_you_mean
 from sitewright.site.xname import Xname, XnameError, XnameType
 
@@ -27,8 +27,16 @@ def _virtual_machines(site: Site, known: Known) -> Iterator[Finding]:
 
 
 def _control_planes(site: Site, known: Known) -> Iterator[Finding]:
+    absent = {
+        name
+        for group in site.virtual_machines
+        for name in group.overrides
+        if is_absent(group.overrides, name)
+    }
     for index, cluster in enumerate(site.clusters):
         for name in names(cluster.control_plane):
+            if name in absent:
+                yield Finding(("clusters", index, "control_plane"), f"VM {name!r} is `absent` in its group")
             yield from _defined(known["vms"], "VM", name, ("clusters", index, "control_plane"))
 
 
@@ -43,6 +51,10 @@ def _pools(site: Site, known: Known) -> Iterator[Finding]:
         members = [str(xname) for xname in pool_xnames(pool)]
         for name in pool.overrides:
             yield from _xname(name, XnameType.NODE, members, "node of this pool", (*loc, "overrides", name))
+        if members and not present(pool):
+            yield Finding(
+                (*loc, "overrides"), "every node is `absent`; to give a pool up, take it out of `pools`"
+            )
 
 
 def _models(site: Site, known: Known) -> Iterator[Finding]:
