@@ -8,16 +8,13 @@ from pydantic import Field
 from modules.spec import DNS_LABEL, Model
 from sitewright.provider import PlaybookRun
 
-POOL_LABEL = "sitewright.dev/pool"
-
 
 class ProvisionerAccess(Model):
-    """Base URLs of the provisioner as the operator's machine reaches them, and one as nodes do."""
+    """Base URLs of the provisioner as the operator's machine reaches them."""
 
     smd: str
     bss: str
     cloud_init: str
-    cloud_init_url: str = Field(description="as nodes reach it")
     token_file: str | None = None
 
 
@@ -43,6 +40,9 @@ class NodePoolSpec(Model):
 class NodePool(pulumi.ComponentResource):
     """Nodes that are Ready with their labels and taints once `ready` is there.
 
+    What comes is first, what leaves is last: the nodes that left the pool are released after `ready`, when those that
+    take over their work are there. At the end of a pool its runs are undone one by one.
+
     boot:      `BootImage.boot`.
     cluster:   kubeconfig (secret), endpoint and ca_certificate of the cluster they join.
     """
@@ -60,6 +60,7 @@ class NodePool(pulumi.ComponentResource):
         declared = PlaybookRun(
             f"declare-{spec.name}",
             playbook="playbooks/declare-nodes.yml",
+            verify="playbooks/verify-declared-nodes.yml",
             undo="playbooks/undeclare-nodes.yml",
             environment=environment,
             variables={
@@ -101,12 +102,33 @@ class NodePool(pulumi.ComponentResource):
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[powered]),
         )
+        PlaybookRun(
+            f"release-{spec.name}",
+            playbook="playbooks/release-nodes.yml",
+            # For what a run that failed left over; else there is nothing to do.
+            undo="playbooks/release-nodes.yml",
+            environment=environment,
+            variables={
+                "pool": spec.name,
+                "nodes": {node["xname"]: _released(node) for node in nodes},
+                "kubeconfig": cluster["kubeconfig"],
+                **spec.provisioner.model_dump(),
+                **spec.bmc.model_dump(),
+            },
+            timeout="2h",
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.ready]),
+        )
         self.nodes: pulumi.Output[dict[str, Any]] = self.ready.result("nodes")
         self.register_outputs({"nodes": self.nodes})
 
 
 def _bmc(node: dict[str, Any]) -> dict[str, Any]:
     return {"xname": node["xname"], "url": node["bmc_url"]}
+
+
+def _released(node: dict[str, Any]) -> dict[str, Any]:
+    """What its release needs to know of a node that is no longer in the site file."""
+    return {name: node[name] for name in ("xname", "bmc", "mac")} | {"power": _bmc(node)}
 
 
 def _with_arguments(boot: dict[str, Any], spec: NodePoolSpec) -> dict[str, Any]:

@@ -9,7 +9,7 @@ parameters, then a refresh. Source: exchanges recorded from SMD 2.20.5, BSS
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ import httpx
 from sitewright.errors import SitewrightError
 
 TIMEOUT_SECONDS = 20.0
+
+EXCLUSIVE = "sitewright-pool"
+"""SMD's `exclusiveGroup` of the groups of all pools."""
 
 
 @dataclass(frozen=True)
@@ -39,119 +42,176 @@ class Boot:
     arguments: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Nodes (dicts of site.Node) that boot the same. name: that of its groups in SMD and the cloud-init server."""
+
+    name: str
+    cluster: str
+    nodes: Sequence[Mapping[str, Any]]
+    boot: Boot
+    cloud_config: str
+
+    @property
+    def xnames(self) -> list[str]:
+        return [node["xname"] for node in self.nodes]
+
+    @property
+    def group(self) -> dict[str, str]:
+        """Its group in SMD without the members. A node is in one pool at most, and SMD sees to it."""
+        description = f"pool {self.name} of cluster {self.cluster}"
+        return {"label": self.name, "description": description, "exclusiveGroup": EXCLUSIVE}
+
+
 class OpenChami:
     """One session with the three services.
 
+    check:  only ask: what would be written is left out, what differs is told all the same.
     Raises: SitewrightError naming the service, the request and its answer.
     """
 
-    def __init__(self, services: Services, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, services: Services, check: bool = False, transport: httpx.BaseTransport | None = None
+    ) -> None:
         headers = {"Authorization": f"Bearer {services.token}"} if services.token else {}
         self._services = services
+        self._check = check
         self._http = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, transport=transport)
 
-    def declare(self, pool: str, nodes: Sequence[Mapping[str, Any]], boot: Boot) -> bool:
-        """Make the services boot `nodes` (dicts of site.Node) into `boot`; True if anything changed."""
-        changed = [
-            self._components(nodes),
-            self._redfish_endpoints(nodes),
-            self._group(pool, [n["xname"] for n in nodes]),
-            self._boot_parameters(nodes, boot),
+    def set_defaults(self, base_url: str) -> list[str]:
+        """Tell the cloud-init server what holds for all nodes; `base_url` is where they reach it.
+
+        Returns: what differed.
+        """
+        wanted = {"base-url": base_url, "cloud_provider": "openchami"}
+        known = self._call("cloud_init", "GET", "/admin/cluster-defaults").json()
+        differ = [key for key, value in wanted.items() if known.get(key) != value]
+        if differ:
+            self._write("cloud_init", "POST", "/admin/cluster-defaults", wanted)
+        return [f"{key} of the cloud-init server" for key in differ]
+
+    def declare(self, pool: Pool) -> list[str]:
+        """Make the services boot the nodes of a pool, and tell them who they are.
+
+        Returns: what differed, by kind, with the nodes: `boot parameters of x1000c0s[0-1]b0n0`.
+        Raises:  SitewrightError where another pool still has one of the nodes.
+        """
+        self._require_free(pool)
+        differences = [
+            # First, because a node that boots early must find it.
+            *self._configuration(pool),
+            *_differing("components", self._components(pool.nodes)),
+            *_differing("Redfish endpoints", self._redfish_endpoints(pool.nodes)),
+            *_differing(f"group {pool.name}", self._group(pool)),
+            *_differing("boot parameters", self._boot_parameters(pool.xnames, pool.boot)),
         ]
         # BSS answers from a cache of SMD until it is told to look again.
-        self._call("bss", "POST", "/boot/v1/hosts", {})
-        return any(changed)
-
-    def configure_group(self, pool: str, cluster: str, base_url: str, cloud_config: str) -> bool:
-        """Give the nodes of group `pool` their cloud-config; `base_url` is where nodes reach the server."""
-        self._call(
-            "cloud_init",
-            "POST",
-            "/admin/cluster-defaults",
-            {"cluster-name": cluster, "base-url": base_url, "cloud_provider": "openchami"},
-        )
-        body = {
-            "name": pool,
-            "description": f"nodes of pool {pool}",
-            "file": {"content": base64.b64encode(cloud_config.encode()).decode(), "encoding": "base64"},
-        }
-        known = self._call("cloud_init", "GET", f"/admin/groups/{pool}", accept=(200, 404))
-        if known.status_code == 404:
-            self._call("cloud_init", "POST", "/admin/groups", body)
-            return True
-        if known.json().get("file", {}).get("content") == body["file"]["content"]:  # type: ignore[index]
-            return False
-        self._call("cloud_init", "PUT", f"/admin/groups/{pool}", body)
-        return True
+        self._write("bss", "POST", "/boot/v1/hosts", {})
+        return differences
 
     def forget(self, pool: str, nodes: Sequence[Mapping[str, Any]]) -> None:
-        """Undo `declare` and `configure_group`; what is already gone stays gone."""
+        """Undo `declare` for some nodes of a pool, or all; what is already gone stays gone.
+
+        A node's component is last: with it SMD takes the node out of the pool, and another may have it.
+        """
         gone = (200, 204, 404)
         hosts = [n["xname"] for n in nodes]
-        self._call("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": hosts}, accept=(200, 400, 404))
-        self._call("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
-        self._call("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
+        self._write("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": hosts}, accept=(200, 400, 404))
         for node in nodes:
             self._forget_endpoint(node)
-            self._call("smd", "DELETE", f"/hsm/v2/State/Components/{node['xname']}", accept=gone)
+            self._write("smd", "DELETE", f"/hsm/v2/State/Components/{node['xname']}", accept=gone)
+        if not self._members(pool):
+            self._write("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
+            self._write("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
 
-    def _components(self, nodes: Sequence[Mapping[str, Any]]) -> bool:
-        known = {
-            c["ID"]: c for c in self._call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
-        }
-        wanted = [
-            {
-                "ID": n["xname"],
-                "NID": n["nid"],
-                "State": "Unknown",
-                "Flag": "OK",
-                "Enabled": True,
-                "Role": "Compute",
-                "Arch": "X86",
-                "Class": "Mountain",
-            }
-            for n in nodes
-        ]
-        missing = [c for c in wanted if c["ID"] not in known or known[str(c["ID"])].get("NID") != c["NID"]]
-        if missing:
-            self._call("smd", "POST", "/hsm/v2/State/Components", {"Components": missing, "Force": False})
-        return bool(missing)
-
-    def _redfish_endpoints(self, nodes: Sequence[Mapping[str, Any]]) -> bool:
-        known = {
-            i["MACAddress"].lower(): i
-            for i in self._call("smd", "GET", "/hsm/v2/Inventory/EthernetInterfaces").json()
-        }
-        changed = False
-        for node in nodes:
-            interface = known.get(node["mac"])
-            addresses = [a["IPAddress"] for a in interface["IPAddresses"]] if interface else []
-            if interface and interface["ComponentID"] == node["xname"] and node["address"] in addresses:
+    def _require_free(self, pool: Pool) -> None:
+        for group in self._call("smd", "GET", "/hsm/v2/groups").json():
+            if group.get("exclusiveGroup") != EXCLUSIVE or pool.group.items() <= group.items():
                 continue
+            if held := set(group["members"]["ids"]) & set(pool.xnames):
+                raise SitewrightError(
+                    f"{_folded(held)}: still in {group['description']}",
+                    "It is free once it was released there. If it did not become so by itself, make it two updates: "
+                    "take it out of its pool in the first, put it into the other in the second.",
+                )
+
+    def _configuration(self, pool: Pool) -> list[str]:
+        """The pool's group on the cloud-init server: its meta-data and its cloud-config."""
+        content = base64.b64encode(pool.cloud_config.encode()).decode()
+        body = {
+            "name": pool.name,
+            "description": f"nodes of pool {pool.name}",
+            "meta-data": {"cluster-name": pool.cluster},
+            "file": {"content": content, "encoding": "base64"},
+        }
+        path = f"/admin/groups/{pool.name}"
+        answer = self._call("cloud_init", "GET", path, accept=(200, 404))
+        if answer.status_code == 404:
+            self._write("cloud_init", "POST", "/admin/groups", body)
+        else:
+            known = answer.json()
+            if known.get("meta-data") == body["meta-data"] and known["file"]["content"] == content:
+                return []
+            self._write("cloud_init", "PUT", path, body)
+        return [f"cloud-init group {pool.name}"]
+
+    def _components(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+        found = self._call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
+        nids = {component["ID"]: component.get("NID") for component in found}
+        missing = [node for node in nodes if node["xname"] not in nids]
+        # SMD keeps the NID of a component that is posted again.
+        moved = [node for node in nodes if nids.get(node["xname"], node["nid"]) != node["nid"]]
+        if missing:
+            body = {"Components": [_component(node) for node in missing], "Force": False}
+            self._write("smd", "POST", "/hsm/v2/State/Components", body)
+        if moved:
+            body = {"Components": [{"ID": node["xname"], "NID": node["nid"]} for node in moved]}
+            self._write("smd", "PATCH", "/hsm/v2/State/Components/BulkNID", body)
+        return [node["xname"] for node in [*missing, *moved]]
+
+    def _redfish_endpoints(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+        answer = self._call("smd", "GET", "/hsm/v2/Inventory/RedfishEndpoints").json()
+        bmcs = {(bmc["ID"], bmc["FQDN"], bmc["IPAddress"]) for bmc in answer["RedfishEndpoints"]}
+        interfaces = {
+            (interface["MACAddress"].lower(), interface["ComponentID"], address["IPAddress"])
+            for interface in self._call("smd", "GET", "/hsm/v2/Inventory/EthernetInterfaces").json()
+            for address in interface["IPAddresses"]
+        }
+        differing = [
+            node
+            for node in nodes
+            if (node["bmc"], node["bmc"], node["bmc_address"]) not in bmcs
+            or (node["mac"], node["xname"], node["address"]) not in interfaces
+        ]
+        for node in differing:
             self._forget_endpoint(node)
-            self._call("smd", "POST", "/hsm/v2/Inventory/RedfishEndpoints", _redfish_endpoint(node))
-            changed = True
-        return changed
+            self._write("smd", "POST", "/hsm/v2/Inventory/RedfishEndpoints", _redfish_endpoint(node))
+        return [node["xname"] for node in differing]
 
     def _forget_endpoint(self, node: Mapping[str, Any]) -> None:
         for path in (f"RedfishEndpoints/{node['bmc']}", f"EthernetInterfaces/{node['mac'].replace(':', '')}"):
-            self._call("smd", "DELETE", f"/hsm/v2/Inventory/{path}", accept=(200, 204, 404))
+            self._write("smd", "DELETE", f"/hsm/v2/Inventory/{path}", accept=(200, 204, 404))
 
-    def _group(self, label: str, members: list[str]) -> bool:
-        known = self._call("smd", "GET", f"/hsm/v2/groups/{label}", accept=(200, 404))
-        if known.status_code == 404:
-            body = {"label": label, "description": f"pool {label}", "members": {"ids": members}}
-            self._call("smd", "POST", "/hsm/v2/groups", body)
-            return True
-        current = set(known.json()["members"]["ids"])
-        for xname in sorted(set(members) - current):
-            self._call("smd", "POST", f"/hsm/v2/groups/{label}/members", {"id": xname})
-        for xname in sorted(current - set(members)):
-            self._call("smd", "DELETE", f"/hsm/v2/groups/{label}/members/{xname}")
-        return current != set(members)
+    def _group(self, pool: Pool) -> list[str]:
+        path = f"/hsm/v2/groups/{pool.name}"
+        known = self._call("smd", "GET", path, accept=(200, 404))
+        if known.status_code == 200 and not pool.group.items() <= known.json().items():
+            self._write("smd", "DELETE", path)
+        elif known.status_code == 200:
+            # A member too many is left alone: it is on its way out, and belongs here until it is released.
+            missing = sorted(set(pool.xnames) - set(known.json()["members"]["ids"]))
+            for xname in missing:
+                self._write("smd", "POST", f"{path}/members", {"id": xname})
+            return missing
+        self._write("smd", "POST", "/hsm/v2/groups", {**pool.group, "members": {"ids": pool.xnames}})
+        return pool.xnames
 
-    def _boot_parameters(self, nodes: Sequence[Mapping[str, Any]], boot: Boot) -> bool:
-        hosts = [n["xname"] for n in nodes]
+    def _members(self, pool: str) -> list[str]:
+        known = self._call("smd", "GET", f"/hsm/v2/groups/{pool}", accept=(200, 404))
+        members: list[str] = known.json()["members"]["ids"] if known.status_code == 200 else []
+        return members
+
+    def _boot_parameters(self, xnames: list[str], boot: Boot) -> list[str]:
         wanted = {
             "kernel": boot.kernel_url,
             "initrd": boot.initrd_url,
@@ -160,10 +220,16 @@ class OpenChami:
         known = self._call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
         entries = (known.json() or []) if known.status_code == 200 else []
         current = {host: {k: e.get(k) for k in wanted} for e in entries for host in e.get("hosts") or []}
-        if all(current.get(host) == wanted for host in hosts):
-            return False
-        self._call("bss", "PUT", "/boot/v1/bootparameters", {"hosts": hosts, **wanted})
-        return True
+        differing = [xname for xname in xnames if current.get(xname) != wanted]
+        if differing:
+            self._write("bss", "PUT", "/boot/v1/bootparameters", {"hosts": differing, **wanted})
+        return differing
+
+    def _write(
+        self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
+    ) -> None:
+        if not self._check:
+            self._call(service, method, path, body, accept)
 
     def _call(
         self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
@@ -179,6 +245,29 @@ class OpenChami:
         if not (answer.is_success or answer.status_code in accept):
             raise SitewrightError(f"{service}: {method} {url}: {answer.status_code} {answer.text[:300]}")
         return answer
+
+
+def _differing(what: str, xnames: Collection[str]) -> list[str]:
+    return [f"{what} of {_folded(xnames)}"] if xnames else []
+
+
+def _folded(xnames: Iterable[str]) -> str:
+    from sitewright.site.hostlist import fold  # here: the site model takes a while to import
+
+    return fold(xnames)
+
+
+def _component(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "ID": node["xname"],
+        "NID": node["nid"],
+        "State": "Unknown",
+        "Flag": "OK",
+        "Enabled": True,
+        "Role": "Compute",
+        "Arch": "X86",
+        "Class": "Mountain",
+    }
 
 
 def _redfish_endpoint(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,12 @@ class Redfish:
         """True once the task is over; False at the deadline. Raises RedfishError if the task failed."""
         path = httpx.URL(self._bmc.url).join(location).raw_path.decode()
         while True:
-            answer = self._http.get_response(path)
+            try:
+                answer = self._http.get_response(path)
+            except RedfishError as error:
+                if error.status in (404, 410):  # forgotten, as tasks are some time after their end
+                    return True
+                raise
             task = _json(answer)
             state = task.get("TaskState", "")
             if state in ("Exception", "Killed", "Cancelled", "Interrupted"):

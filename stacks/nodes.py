@@ -10,8 +10,10 @@ from typing import Any
 import pulumi
 
 from modules.boot_image import BootImage, BootImageSpec
-from modules.node_pool import POOL_LABEL, NodePool, NodePoolSpec
+from modules.node_pool import NodePool, NodePoolSpec
+from sitewright.provider import PlaybookRun
 from sitewright.site import Pool, Site
+from sitewright.site.names import POOL_LABEL
 from stacks.access import environment, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
@@ -24,8 +26,10 @@ def nodes(site: Site, clusters: dict[str, ClusterHandle]) -> NodePoolHandle:
         image.name: BootImage(_image(site, image.name), environment(site), pause)
         for image in site.boot_images
     }
+    defaults = _cloud_init_defaults(site)
     pools = {
-        pool.name: _pool(site, pool, images[pool.boot_image], clusters[pool.cluster]) for pool in site.pools
+        pool.name: _pool(site, pool, images[pool.boot_image], clusters[pool.cluster], defaults)
+        for pool in site.pools
     }
     return NodePoolHandle(
         {name: pool.nodes for name, pool in pools.items()},
@@ -43,7 +47,25 @@ def _image(site: Site, name: str) -> BootImageSpec:
     )
 
 
-def _pool(site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle) -> NodePool:
+def _cloud_init_defaults(site: Site) -> PlaybookRun:
+    """What the cloud-init server says to every node, whatever its pool: the only run that writes it."""
+    assert site.provisioner is not None
+    return PlaybookRun(
+        "cloud-init-defaults",
+        playbook="playbooks/set-cloud-init-defaults.yml",
+        verify="playbooks/verify-cloud-init-defaults.yml",
+        environment=environment(site),
+        variables={
+            "cloud_init": site.operator_url(site.provisioner.cloud_init),
+            "cloud_init_url": site.provisioner.cloud_init,
+            "token_file": _text(site.provisioner.token_file),
+        },
+    )
+
+
+def _pool(
+    site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle, defaults: PlaybookRun
+) -> NodePool:
     joins: dict[str, pulumi.Input[str]] = {
         "kubeconfig": cluster.kubeconfig,
         "endpoint": cluster.endpoint,
@@ -54,7 +76,7 @@ def _pool(site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle) -> N
         environment(site),
         image.boot,
         joins,
-        opts=pulumi.ResourceOptions(depends_on=cluster.ready),
+        opts=pulumi.ResourceOptions(depends_on=[*cluster.ready, defaults]),
     )
 
 
@@ -77,7 +99,6 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             "smd": site.operator_url(provisioner.smd),
             "bss": site.operator_url(provisioner.bss),
             "cloud_init": site.operator_url(provisioner.cloud_init),
-            "cloud_init_url": provisioner.cloud_init,
             "token_file": _text(provisioner.token_file),
         },
         "bmc": {

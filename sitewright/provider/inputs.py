@@ -19,7 +19,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOSTLIST_RANGE = re.compile(r"(?!~).*\[[0-9][^\]:]*-")
 """A range of a hostlist, `[0-3]`: Ansible writes its own `[0:3]`, and regular expressions start with `~`."""
 
-OURS = frozenset({"sitewright_environment", "sitewright_repository", "sitewright_tools"})
+OURS = frozenset(
+    {"sitewright_environment", "sitewright_previous", "sitewright_repository", "sitewright_tools"}
+)
 """Variables that every run gets from us."""
 
 COMPUTED = frozenset({"sources", "digest"})

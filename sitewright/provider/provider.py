@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pulumi.provider.experimental import provider as protocol
@@ -110,7 +111,7 @@ class SitewrightProvider(protocol.Provider):
             return protocol.UpdateResponse(
                 properties={**inputs, **_unknown_outputs(), **_predicted(old, inputs)}
             )
-        job = self._job(request.urn, "run", _text(inputs, "playbook"), inputs, request.timeout)
+        job = self._job(request.urn, "run", _text(inputs, "playbook"), inputs, request.timeout, old)
         try:
             result = await self._run(job)
         except RunFailed as error:
@@ -196,9 +197,10 @@ class SitewrightProvider(protocol.Provider):
         playbook: str | None,
         inputs: Mapping[str, PropertyValue],
         limit_of_engine: float,
+        old: Mapping[str, PropertyValue] = MappingProxyType({}),
     ) -> Job:
         """limit_of_engine: `custom_timeouts` of the resource in seconds, 0 for none; the shorter timeout
-        counts."""
+        counts. old: of an update, the inputs of the last run that ended well."""
         timeout = _text(inputs, "timeout")
         limits = [*([seconds(timeout)] if timeout else []), *([limit_of_engine] if limit_of_engine else [])]
         limit = _text(inputs, "limit")
@@ -211,7 +213,10 @@ class SitewrightProvider(protocol.Provider):
             environment=_text(inputs, "environment"),
             limit=host_pattern(limit) if limit else None,
             variables=plain(inputs.get("variables", PropertyValue({}))) or {},
-            secrets=frozenset(text for value in inputs.values() for text in secret_texts(value)),
+            previous=plain(old.get("variables", PropertyValue({}))) or {},
+            secrets=frozenset(
+                text for value in (*inputs.values(), *old.values()) for text in secret_texts(value)
+            ),
             secret_results=tuple(plain(inputs.get("secretResults", PropertyValue(None))) or ()),
             timeout=min(limits) if limits else None,
             digest=_text(inputs, "digest") or "",

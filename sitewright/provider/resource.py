@@ -17,12 +17,14 @@ class PlaybookRun(pulumi.CustomResource):
     playbook:       path below the repository, such as `playbooks/bootstrap-cluster.yml`.
     environment:    name of the site file whose inventory is used; without it only localhost.
     limit:          hosts to act on: a hostlist or an Ansible pattern; without it all that the plays name.
-    variables:      extra variables; may hold outputs and secrets.
+    variables:      extra variables; may hold outputs and secrets. An update finds those of the run before in
+                    `sitewright_previous`, to undo what is no longer among them.
     triggers:       anything whose change means another run.
     files:          further files behind the run (paths, directories, globs), such as an image recipe.
     verify:         playbook that `pulumi refresh` runs; it fails, sets the stat `drift`, or in
                     check mode would change something, where a repeat is needed.
-    undo:           playbook that runs with the old variables when the resource is deleted.
+    undo:           playbook that runs with the old variables when the resource is deleted. A replacement
+                    deletes first: undone after it was done anew, it would stay undone.
     timeout:        longest time for the playbook, such as `10m`; then it is stopped and the resource fails.
     secret_results: names of results that are secrets.
     stable_results: names of results that a repeat does not change (a kubeconfig; `["*"]` is all). Preview
@@ -60,7 +62,8 @@ class PlaybookRun(pulumi.CustomResource):
             "stableResults": list(stable_results) or None,
         }
         outputs = dict.fromkeys(("results", "changed", "log"))
-        super().__init__(TYPE, name, {**inputs, **outputs}, opts)
+        delete_first = pulumi.ResourceOptions(delete_before_replace=True)
+        super().__init__(TYPE, name, {**inputs, **outputs}, pulumi.ResourceOptions.merge(opts, delete_first))
 
     @property
     def results(self) -> pulumi.Output[dict[str, Any]]:

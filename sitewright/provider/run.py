@@ -36,8 +36,8 @@ INVENTORY = Path("playbooks/inventory/site.py")
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. action: run, verify or undo; secrets: every text to hide; timeout: seconds, None for no
-    limit."""
+    """What to run. action: run, verify or undo; previous: variables of the run that an update follows;
+    secrets: every text to hide; timeout: seconds, None for no limit."""
 
     name: str
     urn: str
@@ -46,6 +46,7 @@ class Job:
     environment: str | None
     limit: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    previous: Mapping[str, Any] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     secret_results: tuple[str, ...] = ()
     timeout: float | None = None
@@ -138,6 +139,7 @@ class Run:
         (directory / "ansible.cfg").touch()  # empty: no other ansible.cfg is looked for
         common = {
             "sitewright_environment": job.environment,
+            "sitewright_previous": job.previous,
             "sitewright_repository": str(self._repository),
             "sitewright_tools": _tools(),
         }

@@ -181,6 +181,39 @@ def test_destroy_runs_undo_with_the_old_variables(project: Project) -> None:
     assert project.state() == {}
 
 
+def test_a_replaced_run_is_undone_before_it_is_done_anew(project: Project) -> None:
+    target = project.files / "motd"
+    do = project.playbook("do", f"- ansible.builtin.copy: {{content: hello, dest: {target}, mode: '0600'}}")
+    undo = project.playbook("undo", f"- ansible.builtin.file: {{path: {target}, state: absent}}")
+    project.declare(made={"playbook": do, "undo": undo})
+    project.up()
+    project.up("--replace", "**::made")
+    assert [record["action"] for record in project.records()] == ["run", "undo", "run"]
+    assert target.read_text() == "hello"
+
+
+def test_an_update_knows_the_variables_of_the_last_run_that_ended_well(project: Project) -> None:
+    playbook = project.playbook(
+        "shrink",
+        "- ansible.builtin.set_stats:\n"
+        "    data: {left: '{{ sitewright_previous.names | default([]) | difference(names) }}'}\n"
+        "    per_host: false\n"
+        "- ansible.builtin.assert:\n    that: names != ['fail']",
+    )
+
+    def declare(*names: str) -> None:
+        project.declare(run={"playbook": playbook, "variables": {"names": list(names)}})
+
+    declare("a", "b")
+    project.up()
+    assert project.output("run") == {"left": []}
+    declare("fail")
+    project.up(ok=False)
+    declare("a", "c")
+    project.up()
+    assert project.output("run") == {"left": ["b"]}
+
+
 def test_a_verify_playbook_finds_drift_and_the_next_up_repairs_it(project: Project) -> None:
     target = project.files / "motd"
     do = project.playbook(

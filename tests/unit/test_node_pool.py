@@ -8,8 +8,13 @@ from pydantic import ValidationError
 
 from modules.node_pool import NodePool, NodePoolSpec
 
-NODE = {"xname": "x1000c0s0b0n0", "bmc_url": "https://10.77.0.160", "mac": "02:00:00:00:00:01"}
-PROVISIONER = {name: f"http://10.77.0.1/{name}" for name in ("smd", "bss", "cloud_init", "cloud_init_url")}
+NODE = {
+    "xname": "x1000c0s0b0n0",
+    "mac": "02:00:00:00:00:01",
+    "bmc": "x1000c0s0b0",
+    "bmc_url": "https://10.77.0.160",
+}
+PROVISIONER = {name: f"http://10.77.0.1/{name}" for name in ("smd", "bss", "cloud_init")}
 VALID: dict[str, Any] = {
     "name": "gpu",
     "cluster": "svc",
@@ -51,10 +56,11 @@ def runs(**more: Any) -> dict[str, dict[str, Any]]:
     return engine.runs
 
 
-def test_a_pool_is_three_runs_however_many_nodes_it_has():
-    assert runs().keys() == {"declare-gpu", "power-gpu", "join-gpu"}
+def test_a_pool_is_four_runs_however_many_nodes_it_has():
+    names = {"declare-gpu", "power-gpu", "join-gpu", "release-gpu"}
+    assert runs().keys() == names
     many = [{**NODE, "xname": f"x1000c0s{slot}b0n0"} for slot in range(8)]
-    assert runs(nodes=many).keys() == {"declare-gpu", "power-gpu", "join-gpu"}
+    assert runs(nodes=many).keys() == names
 
 
 def test_each_step_has_a_way_back():
@@ -62,6 +68,23 @@ def test_each_step_has_a_way_back():
         "declare-gpu": "playbooks/undeclare-nodes.yml",
         "power-gpu": "playbooks/power-off-nodes.yml",
         "join-gpu": "playbooks/remove-nodes.yml",
+        "release-gpu": "playbooks/release-nodes.yml",
+    }
+
+
+def test_what_is_released_is_known_by_name_and_without_the_site_file():
+    """By name, so that a preview names the node that leaves."""
+    variables = runs()["release-gpu"]["variables"]
+    assert variables["nodes"] == {
+        "x1000c0s0b0n0": {
+            "xname": "x1000c0s0b0n0",
+            "mac": "02:00:00:00:00:01",
+            "bmc": "x1000c0s0b0",
+            "power": {"xname": "x1000c0s0b0n0", "url": "https://10.77.0.160"},
+        }
+    }
+    assert variables.keys() == {
+        *("pool", "nodes", "kubeconfig", "smd", "bss", "cloud_init", "bmc_username", "bmc_password_file")
     }
 
 

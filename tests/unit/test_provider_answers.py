@@ -194,6 +194,13 @@ def test_an_update_of_the_timeout_alone_runs_nothing(provider: Told) -> None:
     assert new["results"].value["a"].is_secret
 
 
+def test_an_update_is_told_the_variables_before_and_hides_their_secrets_too(provider: Told) -> None:
+    old = create(provider, variables=PropertyValue({"token": PropertyValue("old secret", is_secret=True)}))
+    update(provider, old, variables=PropertyValue({"token": PropertyValue("new secret", is_secret=True)}))
+    assert [job.previous for job in provider.jobs] == [{}, {"token": "old secret"}]
+    assert provider.jobs[1].secrets == {"old secret", "new secret"}
+
+
 def test_preview_of_an_update_keeps_the_stable_results_only(provider: Told) -> None:
     provider.outcome = lambda job: RunResult({"kubeconfig": "k", "digest": "d"}, True, "log")
     old = create(provider)

@@ -34,6 +34,7 @@ def test_good_inputs_pass() -> None:
         ({"variables": ["a"]}, "variables", "must be a map, not a list"),
         ({"variables": {"my-var": 1}}, 'variables["my-var"]', "'my-var' is no name of an Ansible variable"),
         ({"variables": {"sitewright_tools": 1}}, "variables.sitewright_tools", "is set by sitewright"),
+        ({"variables": {"sitewright_previous": {}}}, "variables.sitewright_previous", "is set by sitewright"),
         ({"files": "one"}, "files", "must be a list of texts, not a text"),
         ({"files": ["one", 2]}, "files[1]", "must be a text, not a number"),
         ({"timeout": "soon"}, "timeout", "'soon' is no duration; write it like 90s, 10m or 1h30m"),

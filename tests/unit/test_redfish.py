@@ -144,6 +144,19 @@ def test_a_log_in_that_is_redirected_is_repeated_as_a_post() -> None:
     assert bmc.requests[-1].method == "DELETE"
 
 
+@pytest.mark.parametrize("target", ["https://elsewhere.test/redfish/v1/", "http://bmc.test/redfish/v1/"])
+@pytest.mark.parametrize("status", [301, 303, 307, 308])
+def test_a_log_in_is_never_repeated_elsewhere(status: int, target: str) -> None:
+    """The password is in its body. Log-ins are redirected by real BMCs: ansible/ansible#48296."""
+    bmc = FakeBmc("On")
+    bmc.answers[("POST", "/redfish/v1/SessionService/Sessions")] = redirect(status, target)
+    with pytest.raises(SitewrightError) as refused:
+        bmc.power("status", replace(BMC, session=True))
+    assert target in refused.value.message
+    assert "no credentials were sent there" in refused.value.message
+    assert [request.url.path for request in bmc.requests] == ["/redfish/v1/SessionService/Sessions"]
+
+
 def test_303_after_a_post_becomes_a_get() -> None:
     bmc = FakeBmc("Off")
     bmc.answers[("POST", RESET)] = lambda r: (
@@ -238,6 +251,18 @@ def test_a_task_that_fails_fails_with_the_bmcs_reason() -> None:
     with_task(bmc, [httpx.Response(200, json=failed)], then="Off")
     with pytest.raises(SitewrightError, match="ended as Exception: no power budget left"):
         bmc.power("on")
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_task_that_is_gone_is_over(status: int) -> None:
+    """BMCs forget tasks that ended; whether the reset did its work is told by the power state.
+
+    A reset that worked was called a failure elsewhere: DMTF/Redfishtool#55, DMTF/Redfish-Tacklebox#82.
+    """
+    bmc = FakeBmc("Off")
+    with_task(bmc, [httpx.Response(202, json={"TaskState": "Running"}), httpx.Response(status)], then="On")
+    outcome = bmc.power("on")
+    assert (outcome.after, outcome.detail) == ("On", "")
 
 
 def test_power_that_follows_later_is_waited_for() -> None:

@@ -79,6 +79,16 @@ def test_one_failed_node_fails_the_task_and_the_others_are_told_too(monkeypatch:
     ]
 
 
+def test_a_reset_that_was_accepted_and_not_yet_followed_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was taken for one elsewhere: DMTF/Redfishtool#55."""
+    accepted = Outcome("x1000c0s0b0n0", "on", "Off", "Off", True, "On", "accepted On, power is still Off")
+    _, result = run(monkeypatch, [accepted])
+    assert "failed" not in result
+    assert result["table"] == ["x1000c0s0b0n0: Off -> Off (accepted On, power is still Off)"]
+
+
 def test_the_password_is_not_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     _, result = run(monkeypatch, [Outcome("x1000c0s0b0n0", "on", detail="canary")])
     assert "canary" not in json.dumps(result)

@@ -1,0 +1,263 @@
+"""Pools are declared to the provisioner, compared with it, and forgotten: our client and the lab's services."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sitewright.errors import SitewrightError
+from sitewright.openchami import Boot, OpenChami, Pool, Services
+from sitewright.site import Node
+from tests.contracts.test_provisioner import Provisioner
+
+BOOT = Boot(
+    "http://10.77.0.1/vmlinuz", "http://10.77.0.1/initrd", ["root=live:http://10.77.0.1/root", "quiet"]
+)
+
+
+def node(blade: int) -> dict[str, Any]:
+    return asdict(
+        Node(
+            xname=f"x1000c0s0b{blade}n0",
+            nid=blade + 1,
+            pool="gpu",
+            cluster="svc",
+            network="nodes",
+            address=f"10.77.0.{64 + blade}",
+            prefix_length=24,
+            gateway="10.77.0.1",
+            mac=f"02:00:00:00:00:0{blade}",
+            bmc=f"x1000c0s0b{blade}",
+            bmc_address=f"10.77.0.{160 + blade}",
+            bmc_mac=f"02:00:00:00:01:0{blade}",
+            cpus=2,
+            memory=6 << 30,
+            gpus=0,
+            labels={},
+            taints=[],
+        )
+    )
+
+
+GPU = Pool("gpu", "svc", [node(0), node(1)], BOOT, "#cloud-config\n")
+PATHS = {
+    "smd": (
+        "/hsm/v2/State/Components",
+        "/hsm/v2/Inventory/RedfishEndpoints",
+        "/hsm/v2/Inventory/EthernetInterfaces",
+        "/hsm/v2/groups",
+    ),
+    "bss": ("/boot/v1/bootparameters",),
+    "cloud-init": ("/admin/groups", "/admin/cluster-defaults"),
+}
+
+
+class Site:
+    """The services, and a client of ours. `send` is what somebody does by hand."""
+
+    def __init__(self, provisioner: Provisioner) -> None:
+        self._urls = provisioner.urls
+        services = Services(self._urls["smd"], self._urls["bss"], self._urls["cloud-init"])
+        self.write, self.ask = OpenChami(services), OpenChami(services, check=True)
+
+    def send(self, service: str, method: str, path: str, body: object = None) -> Any:
+        answer = httpx.request(method, self._urls[service] + path, json=body, trust_env=False)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def everything(self) -> dict[str, Any]:
+        return {path: self.send(service, "GET", path) for service, paths in PATHS.items() for path in paths}
+
+    def script(self, xname: str) -> str:
+        answer = httpx.get(
+            f"{self._urls['bss']}/boot/v1/bootscript",
+            params={"name": xname, "arch": "x86_64"},
+            trust_env=False,
+        )
+        return answer.text
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Provisioner(tmp_path / "provisioner.db") as running:
+        yield Site(running)
+
+
+def test_a_declared_pool_boots_and_declaring_it_again_finds_no_difference(site: Site) -> None:
+    assert len(site.write.declare(GPU)) == 5
+    assert "root=live:http://10.77.0.1/root quiet" in site.script("x1000c0s0b1n0")
+    before = site.everything()
+    assert site.write.declare(GPU) == site.ask.declare(GPU) == []
+    assert site.everything() == before
+
+
+def test_a_check_names_all_that_is_missing_and_writes_nothing(site: Site) -> None:
+    before = site.everything()
+    assert site.ask.declare(GPU) == [
+        "cloud-init group gpu",
+        "components of x1000c0s0b[0-1]n0",
+        "Redfish endpoints of x1000c0s0b[0-1]n0",
+        "group gpu of x1000c0s0b[0-1]n0",
+        "boot parameters of x1000c0s0b[0-1]n0",
+    ]
+    assert site.ask.set_defaults("http://10.77.0.1:27777")
+    assert site.everything() == before
+
+
+ByHand = Callable[[Site], object]
+CHANGES: dict[str, tuple[ByHand, list[str]]] = {
+    "component": (
+        lambda site: site.send("smd", "DELETE", "/hsm/v2/State/Components/x1000c0s0b1n0"),
+        ["components of x1000c0s0b1n0", "group gpu of x1000c0s0b1n0"],
+    ),
+    "NID": (
+        lambda site: site.send(
+            "smd",
+            "PATCH",
+            "/hsm/v2/State/Components/BulkNID",
+            {"Components": [{"ID": "x1000c0s0b1n0", "NID": 9}]},
+        ),
+        ["components of x1000c0s0b1n0"],
+    ),
+    "Redfish endpoint": (
+        lambda site: site.send("smd", "DELETE", "/hsm/v2/Inventory/RedfishEndpoints/x1000c0s0b1"),
+        ["Redfish endpoints of x1000c0s0b1n0"],
+    ),
+    "interface": (
+        lambda site: site.send("smd", "DELETE", "/hsm/v2/Inventory/EthernetInterfaces/020000000001"),
+        ["Redfish endpoints of x1000c0s0b1n0"],
+    ),
+    "group": (
+        lambda site: site.send("smd", "DELETE", "/hsm/v2/groups/gpu"),
+        ["group gpu of x1000c0s0b[0-1]n0"],
+    ),
+    "member": (
+        lambda site: site.send("smd", "DELETE", "/hsm/v2/groups/gpu/members/x1000c0s0b0n0"),
+        ["group gpu of x1000c0s0b0n0"],
+    ),
+    "boot parameters": (
+        lambda site: site.send("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": ["x1000c0s0b1n0"]}),
+        ["boot parameters of x1000c0s0b1n0"],
+    ),
+    "kernel arguments": (
+        lambda site: site.send(
+            "bss", "PATCH", "/boot/v1/bootparameters", {"hosts": ["x1000c0s0b0n0"], "params": "debug"}
+        ),
+        ["boot parameters of x1000c0s0b0n0"],
+    ),
+    "image": (
+        lambda site: site.send(
+            "bss", "PATCH", "/boot/v1/bootparameters", {"hosts": ["x1000c0s0b0n0"], "kernel": "http://other"}
+        ),
+        ["boot parameters of x1000c0s0b0n0"],
+    ),
+    "cloud-config": (
+        lambda site: site.send(
+            "cloud-init", "PUT", "/admin/groups/gpu", {"name": "gpu", "file": {"content": "x"}}
+        ),
+        ["cloud-init group gpu"],
+    ),
+    "cloud-init group": (
+        lambda site: site.send("cloud-init", "DELETE", "/admin/groups/gpu"),
+        ["cloud-init group gpu"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("by_hand", "differences"), CHANGES.values(), ids=CHANGES)
+def test_a_change_by_hand_is_found_and_put_back(site: Site, by_hand: ByHand, differences: list[str]) -> None:
+    site.write.declare(GPU)
+    by_hand(site)
+    assert site.ask.declare(GPU) == site.ask.declare(GPU) == differences
+    assert site.write.declare(GPU) == differences
+    assert site.ask.declare(GPU) == []
+    assert "root=live:http://10.77.0.1/root quiet" in site.script("x1000c0s0b1n0")
+
+
+def test_only_boot_parameters_that_differ_are_written(site: Site) -> None:
+    site.write.declare(replace(GPU, nodes=[node(0)]))
+    before = site.script("x1000c0s0b0n0")
+    site.write.declare(GPU)
+    # Each write of parameters makes a new token.
+    assert site.script("x1000c0s0b0n0") == before
+
+
+def test_a_node_that_leaves_takes_nothing_of_the_others_with_it(site: Site) -> None:
+    site.write.declare(GPU)
+    site.write.forget("gpu", [node(1)])
+    assert site.ask.declare(replace(GPU, nodes=[node(0)])) == []
+    assert "x1000c0s0b1" not in str(site.everything())
+    site.write.forget("gpu", [node(1)])  # what was interrupted is done again
+
+
+def test_with_the_last_node_the_groups_go_too(site: Site) -> None:
+    empty = site.everything()
+    site.write.declare(GPU)
+    site.write.forget("gpu", [node(0)])
+    site.write.forget("gpu", [node(1)])
+    after = site.everything()
+    assert {path for path in empty if after[path] != empty[path]} == {"/boot/v1/bootparameters"}
+    assert "x1000" not in str(after)
+
+
+def test_a_node_that_left_stays_in_its_group_until_it_is_released(site: Site) -> None:
+    site.write.declare(GPU)
+    smaller = replace(GPU, nodes=[node(0)])
+    assert site.write.declare(smaller) == site.ask.declare(smaller) == []
+    assert site.send("smd", "GET", "/hsm/v2/groups/gpu")["members"]["ids"] == [
+        "x1000c0s0b0n0",
+        "x1000c0s0b1n0",
+    ]
+
+
+@pytest.mark.parametrize("other", [Pool("cpu", "svc", [node(1)], BOOT, ""), replace(GPU, cluster="tds")])
+def test_a_node_of_one_pool_is_refused_to_another_until_it_is_released(site: Site, other: Pool) -> None:
+    site.write.declare(GPU)
+    before = site.everything()
+    with pytest.raises(SitewrightError, match=r"x1000c0s0b.*n0: still in pool gpu of cluster svc"):
+        site.write.declare(other)
+    assert site.everything() == before
+    site.write.forget("gpu", other.nodes)
+    assert site.write.declare(other)
+    assert site.ask.declare(other) == []
+
+
+def test_a_group_that_somebody_else_made_does_not_hold_its_members(site: Site) -> None:
+    site.write.declare(GPU)
+    everyone = {"label": "all", "members": {"ids": ["x1000c0s0b0n0", "x1000c0s0b1n0"]}}
+    site.send("smd", "POST", "/hsm/v2/groups", everyone)
+    assert site.ask.declare(GPU) == []
+
+
+def test_pools_of_two_clusters_do_not_overwrite_each_other(site: Site) -> None:
+    tds = Pool("tds", "tds", [node(1)], BOOT, "#cloud-config\n")
+    gpu = replace(GPU, nodes=[node(0)])
+    site.write.set_defaults("http://10.77.0.1:27777")
+    for pool in (gpu, tds):
+        site.write.declare(pool)
+    assert (
+        site.ask.declare(gpu)
+        == site.ask.declare(tds)
+        == site.ask.set_defaults("http://10.77.0.1:27777")
+        == []
+    )
+    groups = site.send("cloud-init", "GET", "/admin/groups")
+    assert {name: group["meta-data"] for name, group in groups.items()} == {
+        "gpu": {"cluster-name": "svc"},
+        "tds": {"cluster-name": "tds"},
+    }
+
+
+def test_defaults_changed_by_hand_are_put_back_and_other_keys_stay(site: Site) -> None:
+    site.write.set_defaults("http://10.77.0.1:27777")
+    site.send("cloud-init", "POST", "/admin/cluster-defaults", {"base-url": "http://other", "region": "alps"})
+    assert site.ask.set_defaults("http://10.77.0.1:27777") == ["base-url of the cloud-init server"]
+    site.write.set_defaults("http://10.77.0.1:27777")
+    assert site.send("cloud-init", "GET", "/admin/cluster-defaults") == {
+        "base-url": "http://10.77.0.1:27777",
+        "cloud_provider": "openchami",
+        "region": "alps",
+    }
