@@ -31,6 +31,7 @@ class BootImage(pulumi.ComponentResource):
         built = PlaybookRun(
             f"boot-image-{spec.name}",
             playbook="playbooks/build-boot-image.yml",
+            verify="playbooks/verify-boot-image.yml",
             environment=environment,
             variables={
                 "image": spec.name,

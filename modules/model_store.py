@@ -25,6 +25,7 @@ class ModelStore(pulumi.ComponentResource):
         prepared = PlaybookRun(
             f"model-{spec.name}",
             playbook="playbooks/prepare-models.yml",
+            verify="playbooks/verify-models.yml",
             environment=environment,
             variables={
                 "software_environment": spec.environment,

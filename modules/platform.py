@@ -187,7 +187,20 @@ def _coredns(spec: PlatformSpec) -> list[dict[str, Any]]:
             ],
         },
     }
-    return [*_account("coredns", rules), config_map, _coredns_deployment(spec, labels), service]
+    # Names must go on being answered while nodes are drained one by one.
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "coredns", "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "maxUnavailable": 1,
+            # A CoreDNS that crashes in a loop must not block every drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": labels},
+        },
+    }
+    deployment = _coredns_deployment(spec, labels)
+    return [*_account("coredns", rules), config_map, budget, deployment, service]
 
 
 def _coredns_deployment(spec: PlatformSpec, labels: dict[str, str]) -> dict[str, Any]:
@@ -203,6 +216,12 @@ def _coredns_deployment(spec: PlatformSpec, labels: dict[str, str]) -> dict[str,
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 3},
         "livenessProbe": {"httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 15},
         "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "170Mi"}},
+        # As in Kubernetes' own manifest, cluster/addons/dns/coredns.
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
     }
     pod = {

@@ -4,25 +4,33 @@ Every number here has its reason in how vLLM 0.32 behaves: it aborts all streams
 shutdown timeout, still answers /health while it drains, and answers 503 on overload only when told a limit.
 """
 
+from ipaddress import IPv4Network
 from math import ceil
+from pathlib import Path
 from typing import Annotated, Any
 
 import pulumi
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from modules.manifest import Manifest
-from modules.node_pool import POOL_LABEL
 from modules.spec import DNS_LABEL, MEBI, Model, quantity
+from sitewright.site.names import POOL_LABEL, model_name
 
 PORT = 8000
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
+MIN_READY_SECONDS = 20  # a replica that dies of its first requests must not make way for the next
+BLADE_LABEL = "sitewright.dev/blade"  # xname of the blade: nodes of one lose power together
+PRIORITY_CLASS = "inference"
 MAX_SEQUENCES = 8
+WATCHDOG = Path(__file__).with_name("vllm_watchdog.py").read_text()
 TAINT = r"^[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"  # as kubectl writes one
 
 
 class VllmServiceSpec(Model):
-    name: str = Field(pattern=DNS_LABEL, description="DNS name of the service, and name of the served model")
+    name: Annotated[str, AfterValidator(model_name)] = Field(
+        description="DNS name of the service, and name of the served model"
+    )
     namespace: str = Field("default", pattern=DNS_LABEL)
     image: str = Field(description="container image by digest")
     python: str = Field(description="interpreter of the software environment, as a node sees it")
@@ -38,24 +46,36 @@ class VllmServiceSpec(Model):
     cpus: int = Field(ge=1)
     memory: int = Field(ge=256 * MEBI, description="bytes, limit per replica")
     node_port: int | None = Field(None, ge=30000, le=32767)
+    clients: tuple[IPv4Network, ...] = Field((), description="who may ask, beside pods of the namespace")
     max_model_len: int | None = Field(None, ge=1)
     startup_budget: int = Field(900, ge=60, description="seconds a replica may take to load")
     drain_timeout: int = Field(600, ge=1, description="seconds a stream may take to end")
-
-    @model_validator(mode="after")
-    def _service_name_is_not_vllm(self) -> "VllmServiceSpec":
-        if self.name == "vllm":
-            raise ValueError(
-                "a Service named `vllm` puts VLLM_PORT=tcp://… into pods of its namespace, "
-                "which vLLM refuses to start with; choose another name"
-            )
-        return self
 
 
 def render(spec: VllmServiceSpec) -> list[dict[str, Any]]:
     """The manifests of one served model, in the order they are applied."""
     budget = [_disruption_budget(spec)] if spec.replicas > 1 else []
-    return [_service(spec), *budget, _deployment(spec)]
+    return [_network_policy(spec), _service(spec), *budget, _deployment(spec)]
+
+
+def priority_class() -> dict[str, Any]:
+    """Serving goes before what says nothing (priority 0), such as batch jobs, and after the cluster's own."""
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": PRIORITY_CLASS},
+        "value": 1_000_000,
+        "description": "Served models: they take nodes from batch jobs and lose theirs last.",
+    }
+
+
+class ServingPriority(pulumi.ComponentResource):
+    """The priority of all models of a cluster, which must be there before the first of them."""
+
+    def __init__(self, cluster: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("sitewright:modules:ServingPriority", cluster, None, opts)
+        Manifest(priority_class(), f"{cluster}-priorityclass", pulumi.ResourceOptions(parent=self))
+        self.register_outputs({})
 
 
 class VllmService(pulumi.ComponentResource):
@@ -101,7 +121,7 @@ def _deployment(spec: VllmServiceSpec) -> dict[str, Any]:
             "selector": {"matchLabels": _labels(spec)},
             # No spare GPUs are needed for an update: one replica goes before the next comes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-            "minReadySeconds": 5,
+            "minReadySeconds": MIN_READY_SECONDS,
             "progressDeadlineSeconds": _turn(spec),
             "template": {
                 "metadata": {
@@ -119,18 +139,13 @@ def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": _grace(spec),
+        "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [_toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "DoNotSchedule",
-                # A cordoned node is not an empty one.
-                "nodeTaintsPolicy": "Honor",
-                "matchLabelKeys": ["pod-template-hash"],
-                "labelSelector": {"matchLabels": _labels(spec)},
-            }
+            _spread(spec, "kubernetes.io/hostname", "DoNotSchedule"),
+            # A wish: a pool may have fewer blades than replicas.
+            _spread(spec, BLADE_LABEL, "ScheduleAnyway"),
         ],
         "containers": [_container(spec)],
         "volumes": [
@@ -141,6 +156,18 @@ def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
             },
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
+    }
+
+
+def _spread(spec: VllmServiceSpec, over: str, otherwise: str) -> dict[str, Any]:
+    return {
+        "maxSkew": 1,
+        "topologyKey": over,
+        "whenUnsatisfiable": otherwise,
+        # A cordoned node is not an empty one.
+        "nodeTaintsPolicy": "Honor",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": {"matchLabels": _labels(spec)},
     }
 
 
@@ -177,7 +204,14 @@ def _container(spec: VllmServiceSpec) -> dict[str, Any]:
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "startupProbe": {**health, "periodSeconds": 2, "failureThreshold": ceil(spec.startup_budget / 2)},
         "readinessProbe": {**health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
-        "livenessProbe": {**health, "periodSeconds": 15, "timeoutSeconds": 15, "failureThreshold": 4},
+        "livenessProbe": {
+            "exec": {"command": [spec.python, "-I", "-S", "-c", WATCHDOG, str(PORT)]},
+            "periodSeconds": 15,
+            "timeoutSeconds": 15,
+            "failureThreshold": 4,
+            # One that hangs has no stream that could still end.
+            "terminationGracePeriodSeconds": SLACK_SECONDS,
+        },
         "resources": {
             # No limit on CPU: throttling a serving process costs more than sharing.
             "requests": {**resources, "cpu": "500m" if spec.gpus == 0 else str(spec.cpus)},
@@ -214,7 +248,13 @@ def _arguments(spec: VllmServiceSpec) -> list[str]:
 
 
 def _environment(spec: VllmServiceSpec) -> dict[str, str]:
-    common = {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    common = {
+        "HOME": "/tmp",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        # Its own 600 s would end a large model's start before the startup probe does.
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(spec.startup_budget),
+    }
     if spec.gpus:
         return common
     return common | {
@@ -225,6 +265,29 @@ def _environment(spec: VllmServiceSpec) -> dict[str, str]:
         "OMP_NUM_THREADS": str(spec.cpus),
         # What vLLM works out at its first start was worked out when the environment was built.
         "VLLM_CACHE_ROOT": spec.python.removesuffix("/bin/python") + "/cache/vllm",
+    }
+
+
+def _network_policy(spec: VllmServiceSpec) -> dict[str, Any]:
+    """Who reaches the replicas. vLLM itself answers some paths without asking for a key (vllm issue 58144).
+
+    Probes need no rule: the kubelet of a pod's own node is always let in.
+    """
+    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)},
+        "spec": {
+            "podSelector": {"matchLabels": _labels(spec)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [{"podSelector": {}}, *networks],
+                    "ports": [{"protocol": "TCP", "port": PORT}],
+                }
+            ],
+        },
     }
 
 

@@ -7,13 +7,21 @@ from pydantic import Field
 
 from modules.manifest import Manifest
 from modules.spec import DNS_LABEL, SHA512, Model
+from sitewright.site.names import VM_IMAGE_NAME_LENGTH
 
 # Long enough that two versions never meet, short enough for a label value (63) behind a readable name.
 _DIGEST_LENGTH = 12
+# The import is over, well or not: pulumi-kubernetes (4.25) cannot be told of a condition that means failure, and
+# would wait for the good one until its timeout, with no word of the reason.
+IMPORT_ENDED = (
+    'jsonpath={.status.conditions[?@.status=="True"&&(@.type=="Imported"||@.type=="RetryLimitExceeded")]}'
+)
 
 
 class VmImageSpec(Model):
-    name: str = Field(pattern=DNS_LABEL, max_length=50, description="what the site file calls the image")
+    name: str = Field(
+        pattern=DNS_LABEL, max_length=VM_IMAGE_NAME_LENGTH, description="what the site file calls the image"
+    )
     namespace: str = Field(pattern=DNS_LABEL, description="where the image object lives")
     url: str = Field(pattern=r"^https?://[^\s/]+/\S+$", description="reached from the hypervisor")
     checksum: str = Field(
@@ -34,7 +42,7 @@ class VmImageSpec(Model):
 
 
 def render(spec: VmImageSpec) -> list[dict[str, Any]]:
-    """The VirtualMachineImage, awaited until its content is there and its checksum has been found right.
+    """The VirtualMachineImage, awaited until its content is there and found right, or the hypervisor gave up.
 
     Source: Harvester's image API, harvesterhci.io/v1beta1.
     """
@@ -46,7 +54,7 @@ def render(spec: VmImageSpec) -> list[dict[str, Any]]:
                 "name": spec.object_name,
                 "namespace": spec.namespace,
                 "annotations": {
-                    "pulumi.com/waitFor": "condition=Imported",
+                    "pulumi.com/waitFor": IMPORT_ENDED,
                     "pulumi.com/timeoutSeconds": str(spec.import_timeout),
                 },
             },
@@ -73,5 +81,18 @@ class VmImage(pulumi.ComponentResource):
         [manifest] = render(spec)
         image = Manifest(manifest, name=spec.name, opts=pulumi.ResourceOptions(parent=self))
         self.image_id = spec.id
-        self.storage_class = image.status.apply(lambda status: status["storageClassName"])
+        self.storage_class = image.status.apply(lambda status: _storage_class(spec, status))
         self.register_outputs({"image_id": self.image_id, "storage_class": self.storage_class})
+
+
+def _storage_class(spec: VmImageSpec, status: dict[str, Any]) -> str:
+    """Raises: RunError with the hypervisor's reason, where it gave the import up."""
+    conditions = {entry["type"]: entry for entry in status.get("conditions", ())}
+    given_up = conditions.get("RetryLimitExceeded", {})
+    if given_up.get("status") == "True" and conditions.get("Imported", {}).get("status") != "True":
+        raise pulumi.RunError(
+            f"VM image {spec.name}: the hypervisor gave up importing it: {given_up.get('message', 'no reason')}\n"
+            f"  Mend the cause. With the same checksum, delete VirtualMachineImage {spec.id} on the hypervisor, "
+            "which does not try again by itself, and run `pulumi up --refresh`."
+        )
+    return str(status["storageClassName"])

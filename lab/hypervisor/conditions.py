@@ -28,7 +28,8 @@ def merged(before: Iterable[Condition] | None, after: Iterable[Condition]) -> li
 
 
 def holds(body: Mapping[str, Any], kind: str) -> bool:
-    conditions = body.get("status", {}).get("conditions", [])
+    # A CustomResourceDefinition that is new has `null` there.
+    conditions = body.get("status", {}).get("conditions") or []
     return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
 
 

@@ -3,7 +3,7 @@
 Source: Harvester's image controller: conditions Initialized, Imported, RetryLimitExceeded; a storage class
 `lh-<uid>` per image; a failed import is tried again `spec.retry` times.
 One difference: after the limit the lab goes on trying, slowly, so that a site whose image server was down
-comes up by a second `pulumi up` alone.
+comes up by `pulumi up --refresh` alone.
 """
 
 import logging

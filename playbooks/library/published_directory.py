@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from sitewright.errors import SitewrightError
 from sitewright.model_store import damaged_files
-from sitewright.publishing import publish
+from sitewright.publishing import differences, publish
 
 DOCUMENTATION = """
 module: published_directory
 short_description: make a directory the same as another; readers see the old one or the new one whole
+description: >-
+  Returns `differing`, the paths that are not or were not as in `source`. In check mode a `source` that is not
+  on this machine is no difference.
 options:
   source: {description: finished directory with a manifest.json, type: path, required: true}
   target: {description: where it shall be, type: path, required: true}
@@ -31,23 +35,27 @@ MANIFEST = "manifest.json"
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     source, target = Path(module.params["source"]), Path(module.params["target"])
-    damaged: list[str] = []
     try:
-        if module.params["verify"] and target.exists():
-            damaged = damaged_files(target)
-        if damaged:
-            # Without its manifest it counts as something else, and is replaced.
-            (target / MANIFEST).unlink(missing_ok=True)
-        changed = publish(source, target, MANIFEST, link=module.params["link"])
-        if module.params["verify"] and (broken := damaged_files(target)):
-            raise SitewrightError(f"{target}: after copying, {', '.join(broken)} differ from the manifest")
+        damaged = damaged_files(target) if module.params["verify"] and target.exists() else []
+        differing = damaged or differences(source, target, MANIFEST)
+        if differing and not module.check_mode:
+            _publish(source, target, bool(damaged), module.params)
     except SitewrightError as error:
         module.fail_json(msg=str(error))
     except (OSError, shutil.Error) as error:
         module.fail_json(msg=f"publishing {target}: {error}")
-    module.exit_json(changed=changed, repaired=damaged)
+    module.exit_json(changed=bool(differing), differing=[str(target / name) for name in differing])
+
+
+def _publish(source: Path, target: Path, damaged: bool, given: dict[str, Any]) -> None:
+    if damaged:
+        # Without its manifest it counts as something else, and is replaced.
+        (target / MANIFEST).unlink(missing_ok=True)
+    publish(source, target, MANIFEST, link=given["link"])
+    if given["verify"] and (broken := damaged_files(target)):
+        raise SitewrightError(f"{target}: after copying, {', '.join(broken)} differ from the manifest")
 
 
 if __name__ == "__main__":

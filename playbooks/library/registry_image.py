@@ -34,12 +34,16 @@ ARGUMENTS = {
 
 
 def missing_tags(registry: Registry, images: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Tags, by the image's name, under which the registry has another image or none."""
+    """Tags, by the image's name, under which the registry has another image or none.
+
+    An image that is not built on this machine has no digest; then any will do.
+    """
     wanted = {(item["repository"], tag): item for item in images for tag in item["tags"]}
     missing: dict[str, list[str]] = {}
     for reference, digest in registry.digests(list(wanted)).items():
-        if digest != wanted[reference]["digest"]:
-            missing.setdefault(wanted[reference]["name"], []).append(reference[1])
+        image = wanted[reference]
+        if digest is None or image["digest"] not in ("", digest):
+            missing.setdefault(image["name"], []).append(reference[1])
     return missing
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from fake_hypervisor import FakeHost, ImageServer, running
 
-from lab.hypervisor.api import CLAIM, IMAGE, SECRET, VIRTUAL_MACHINE, Api
+from lab.hypervisor.api import CLAIM, IMAGE, SECRET, VIRTUAL_MACHINE, Api, key_of
 from tools.environment import pulumi_environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 REPOSITORY = Path(__file__).parents[2]
 CONTENT = b"hsqs" + bytes(4096)
 NEW_CONTENT = b"hsqs" + bytes(8192)
+OTHER_CONTENT = b"hsqs" + bytes(12288)
 PROGRAM = """
     import json
     from pathlib import Path
@@ -58,7 +60,7 @@ class Site:
     environment: dict[str, str]
     wanted: dict[str, Any]
 
-    def pulumi(self, *arguments: str) -> str:
+    def pulumi(self, *arguments: str, ok: bool = True) -> str:
         (self.folder / "wanted.json").write_text(json.dumps(self.wanted))
         done = subprocess.run(
             ["pulumi", "--non-interactive", *arguments],
@@ -67,7 +69,7 @@ class Site:
             text=True,
             capture_output=True,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout
 
     def up(self) -> dict[str, int]:
@@ -156,7 +158,7 @@ def test_more_memory_and_disk_change_the_machine_in_place(site: Site) -> None:
 def test_another_key_changes_the_secret_and_leaves_the_machine_running(site: Site) -> None:
     before, starts = site.uids(), list(site.host.starts)
     site.wanted["machines"][1] = {**site.machine(3), "ssh_keys": ["ssh-ed25519 BBBB deputy"]}
-    assert {name for _, name in site.preview()} == {"vm3-cloudinit"}
+    assert site.preview() == [("update", "vm3-cloudinit")]
     site.up()
     assert (site.uids(), site.host.starts) == (before, starts)
 
@@ -173,6 +175,44 @@ def test_another_image_replaces_the_machines_and_preview_says_so(site: Site) -> 
     assert set(after) == set(before) and not set(after.values()) & set(before.values())
     [image] = site.api.list(IMAGE)
     assert image["spec"]["checksum"] == hashlib.sha512(NEW_CONTENT).hexdigest()
+
+
+def test_an_image_that_cannot_be_imported_is_told_with_the_reason_and_long_before_the_timeout(
+    site: Site,
+) -> None:
+    before = site.uids()
+    site.serve(OTHER_CONTENT)
+    right = site.wanted["image"]["checksum"]
+    site.wanted["image"] |= {"checksum": "ab" * 64, "retries": 0}
+    started = time.monotonic()
+    said = site.pulumi("up", "--yes", "--skip-preview", ok=False)
+    assert time.monotonic() - started < 60
+    assert "VM image debian: the hypervisor gave up importing it: http://127.0.0.1:" in said
+    assert f"the file is {right}, and {'ab' * 64} was expected" in said
+    assert "Traceback" not in said
+    assert site.uids() == before, "machines run on with the image they have"
+    assert "gave up" in site.pulumi("preview", ok=False), "what the state holds is no success"
+    site.wanted["image"]["checksum"] = right
+    site.up()
+    [image] = site.api.list(IMAGE)
+    assert image["spec"]["checksum"] == right
+
+
+def test_an_image_that_the_hypervisor_gave_up_is_imported_anew_once_its_object_is_deleted(site: Site) -> None:
+    """As the message says."""
+    site.serve(NEW_CONTENT)
+    site.images.down = True
+    said = site.pulumi("up", "--yes", "--skip-preview", ok=False)
+    assert "the server answers 503" in said
+    site.images.down = False
+    [failed] = [
+        one for one in site.api.list(IMAGE) if one["spec"]["checksum"] == site.wanted["image"]["checksum"]
+    ]
+    site.api.delete(IMAGE, key_of(failed))
+    site.pulumi("up", "--yes", "--skip-preview", "--refresh")
+    [image] = site.api.list(IMAGE)
+    assert image["spec"]["checksum"] == site.wanted["image"]["checksum"]
+    assert site.preview() == []
 
 
 def test_the_keys_are_not_readable_in_the_state(site: Site) -> None:

@@ -77,6 +77,25 @@ def test_names_are_answered_while_a_control_plane_is_all_there_is():
     assert {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"} in tolerated
 
 
+def test_a_program_that_every_pod_talks_to_can_do_no_more_than_it_needs():
+    [coredns] = [m for m in rendered() if m["kind"] == "Deployment"]
+    [container] = coredns["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+
+
+def test_a_drain_leaves_a_dns_server_and_is_never_blocked_by_one_that_crashes():
+    [coredns] = [m for m in rendered() if m["kind"] == "Deployment"]
+    [budget] = [m for m in rendered() if m["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["selector"] == coredns["spec"]["selector"]
+    assert budget["spec"]["maxUnavailable"] < coredns["spec"]["replicas"]
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

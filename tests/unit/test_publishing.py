@@ -5,7 +5,7 @@ import pytest
 
 from sitewright import publishing
 from sitewright.errors import SitewrightError
-from sitewright.publishing import exchange, publish
+from sitewright.publishing import differences, exchange, publish
 
 MARKER = "manifest.json"
 
@@ -30,6 +30,31 @@ def test_another_version_replaces_the_old_one_and_nothing_else_stays(tmp_path):
     assert publish(version(tmp_path / "two", "2"), target, MARKER, link=False) is True
     assert (target / "data").read_text() == "2"
     assert [path.name for path in target.parent.iterdir()] == ["m"]
+
+
+def test_what_is_missing_or_of_another_size_is_named_and_published_again(tmp_path):
+    source, target = version(tmp_path / "one", "1"), tmp_path / "shared" / "m"
+    (source / "below").mkdir()
+    (source / "below/file").write_text("content")
+    publish(source, target, MARKER, link=False)
+    (target / "more").write_text("somebody's")
+    assert differences(source, target, MARKER) == [], "what is there besides harms nobody"
+    (target / "data").unlink()
+    (target / "below/file").write_text("conten")
+    assert differences(source, target, MARKER) == ["below/file", "data"]
+    assert publish(source, target, MARKER, link=False) is True
+    assert differences(source, target, MARKER) == []
+
+
+def test_another_version_is_named_by_its_marker_alone(tmp_path):
+    one, two = version(tmp_path / "one", "1"), version(tmp_path / "two", "22")
+    assert differences(one, two, MARKER) == differences(one, tmp_path / "gone", MARKER) == [MARKER]
+
+
+def test_without_a_source_every_version_is_right_and_none_is_wrong(tmp_path):
+    there = version(tmp_path / "one", "1")
+    assert differences(tmp_path / "gone", there, MARKER) == []
+    assert differences(tmp_path / "gone", tmp_path / "nothing", MARKER) == [MARKER]
 
 
 @pytest.mark.parametrize("link", [True, False])

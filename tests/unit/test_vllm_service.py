@@ -4,7 +4,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.vllm_service import SLACK_SECONDS, VllmServiceSpec, render
+from modules import vllm_watchdog
+from modules.vllm_service import BLADE_LABEL, SLACK_SECONDS, WATCHDOG, VllmServiceSpec, priority_class, render
 from tests.unit.golden import cases, check
 
 GIB = 2**30
@@ -73,10 +74,62 @@ def test_a_pod_that_drains_gets_no_new_requests_before_it_refuses_them():
 def test_a_busy_replica_is_not_killed_for_one_slow_answer():
     probe = pod(spec())["containers"][0]["livenessProbe"]
     assert probe["failureThreshold"] * probe["periodSeconds"] >= 60
+    assert probe["timeoutSeconds"] > vllm_watchdog.TIMEOUT
+
+
+def test_a_replica_that_hangs_is_started_anew_within_minutes_although_a_drain_may_take_longer():
+    container = pod(spec(drain_timeout=3600))["containers"][0]
+    probe = container["livenessProbe"]
+    assert probe["exec"]["command"] == ["/e/bin/python", "-I", "-S", "-c", WATCHDOG, "8000"]
+    seen_after = vllm_watchdog.PATIENCE + probe["failureThreshold"] * probe["periodSeconds"]
+    assert seen_after + probe["terminationGracePeriodSeconds"] <= 180
+    assert probe["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"]
 
 
 def test_an_update_needs_no_spare_gpus():
     assert render(spec())[-1]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_a_replica_serves_for_a_while_before_the_next_one_goes():
+    """One that dies of its first requests then stops the update at one replica."""
+    assert render(spec())[-1]["spec"]["minReadySeconds"] == 20
+
+
+def test_a_large_model_is_not_given_up_before_its_probe_gives_it_up():
+    environment = {
+        one["name"]: one["value"] for one in pod(spec(startup_budget=3600))["containers"][0]["env"]
+    }
+    assert environment["VLLM_ENGINE_READY_TIMEOUT_S"] == "3600"
+
+
+def test_replicas_never_share_a_node_and_share_a_blade_only_where_they_must():
+    spread = {one["topologyKey"]: one for one in pod(spec())["topologySpreadConstraints"]}
+    assert {key: one["whenUnsatisfiable"] for key, one in spread.items()} == {
+        "kubernetes.io/hostname": "DoNotSchedule",
+        BLADE_LABEL: "ScheduleAnyway",
+    }
+    for one in spread.values():
+        assert one["nodeTaintsPolicy"] == "Honor", "a cordoned node would block the replacement pod"
+        assert one["labelSelector"]["matchLabels"] == render(spec())[-1]["spec"]["selector"]["matchLabels"]
+
+
+def test_serving_goes_before_batch_jobs_and_after_the_cluster_itself():
+    made = priority_class()
+    assert pod(spec())["priorityClassName"] == made["metadata"]["name"]
+    assert 0 < made["value"] <= 1_000_000_000, "above is for the cluster's own"
+    assert "globalDefault" not in made, "pods that say nothing stay at 0"
+
+
+@pytest.mark.parametrize("clients", [[], ["10.77.0.0/24", "10.100.0.0/16"]])
+def test_only_the_namespace_and_the_named_clients_reach_the_port(clients):
+    given = spec(clients=clients)
+    policy = next(one for one in render(given) if one["kind"] == "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"] == render(given)[-1]["spec"]["selector"]["matchLabels"]
+    assert policy["policyTypes"] == ["Ingress"]
+    [rule] = policy["ingress"]
+    assert rule["from"] == [{"podSelector": {}}, *({"ipBlock": {"cidr": network}} for network in clients)]
+    [port] = pod(given)["containers"][0]["ports"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
 
 
 def test_a_single_replica_does_not_block_a_drain():
@@ -108,8 +161,9 @@ def test_gpus_are_asked_for_and_limited_alike():
 
 
 def test_every_selector_finds_the_pods_and_only_those_of_this_model():
-    service, budget, deployment = render(spec())
+    policy, service, budget, deployment = render(spec())
     labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
     assert service["spec"]["selector"] == labels
     assert budget["spec"]["selector"]["matchLabels"] == labels
     assert deployment["spec"]["selector"]["matchLabels"] == labels
@@ -127,8 +181,8 @@ def test_a_taint_is_tolerated_with_or_without_a_value():
     ("more", "message"),
     [
         ({"gpu": 2}, "gpu\n.*Extra inputs"),
-        ({"name": "vllm"}, "a Service named `vllm` puts VLLM_PORT=.*choose another name"),
-        ({"name": "Tiny"}, "name\n.*pattern"),
+        ({"name": "vllm"}, "'vllm' as a Service gives pods VLLM_PORT="),
+        ({"name": "Tiny"}, "upper case 'T'"),
         ({"namespace": "a_b"}, "namespace\n.*pattern"),
         ({"pool": "GH200"}, "pool\n.*pattern"),
         ({"taints": ["nvidia.com/gpu"]}, "taints.0\n.*pattern"),
@@ -136,6 +190,7 @@ def test_a_taint_is_tolerated_with_or_without_a_value():
         ({"replicas": 0}, "replicas\n.*greater than or equal to 1"),
         ({"gpus": -1}, "gpus\n.*greater than or equal to 0"),
         ({"cpus": 0}, "cpus\n.*greater than or equal to 1"),
+        ({"clients": ["10.77.0.1/24"]}, "clients.0\n.*IPv4 network"),
         ({"node_port": 80}, "node_port\n.*greater than or equal to 30000"),
         ({"node_port": 32768}, "node_port\n.*less than or equal to 32767"),
         ({"memory": 128 * 2**20}, "memory\n.*greater than or equal to 268435456"),

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import pulumi
 import pytest
 from pydantic import ValidationError
 
-from modules.vm_image import VmImageSpec, render
+from modules.vm_image import IMPORT_ENDED, VmImageSpec, _storage_class, render
 
 CHECKSUM = "04d82f49fce0" + 116 * "0"
 VALID = {
@@ -16,7 +17,7 @@ VALID = {
 }
 
 
-def test_the_object_is_named_by_content_and_awaited_until_imported() -> None:
+def test_the_object_is_named_by_content_and_awaited_until_its_import_ended() -> None:
     [manifest] = render(VmImageSpec.model_validate(VALID))
     assert manifest == {
         "apiVersion": "harvesterhci.io/v1beta1",
@@ -24,7 +25,7 @@ def test_the_object_is_named_by_content_and_awaited_until_imported() -> None:
         "metadata": {
             "name": "debian-12-04d82f49fce0",
             "namespace": "lab",
-            "annotations": {"pulumi.com/waitFor": "condition=Imported", "pulumi.com/timeoutSeconds": "600"},
+            "annotations": {"pulumi.com/waitFor": IMPORT_ENDED, "pulumi.com/timeoutSeconds": "600"},
         },
         "spec": {
             "displayName": "debian-12-04d82f49fce0",
@@ -40,6 +41,27 @@ def test_another_content_is_another_object() -> None:
     one = VmImageSpec.model_validate(VALID)
     other = VmImageSpec.model_validate({**VALID, "checksum": 128 * "1"})
     assert one.id != other.id and one.id == "lab/debian-12-04d82f49fce0"
+
+
+def status(imported: str, given_up: str, message: str) -> dict[str, Any]:
+    """As Harvester writes it (its image operator): the reason stands with the limit, and stays there."""
+    conditions = [
+        {"type": "Initialized", "status": "True"},
+        {"type": "Imported", "status": imported},
+        {"type": "RetryLimitExceeded", "status": given_up, "message": message},
+    ]
+    return {"storageClassName": "lh-1", "conditions": conditions}
+
+
+def test_an_import_that_was_given_up_is_an_error_with_the_reason_of_the_hypervisor() -> None:
+    given_up = status("False", "True", "retry attempted 3/3 failed due to error: 404 Not Found")
+    with pytest.raises(pulumi.RunError, match=r"VM image debian-12: .*retry attempted 3/3 .* 404 Not Found"):
+        _storage_class(VmImageSpec.model_validate(VALID), given_up)
+
+
+def test_an_import_that_went_well_after_a_failure_is_no_error() -> None:
+    done = status("True", "False", "failed due to error: 404 Not Found")
+    assert _storage_class(VmImageSpec.model_validate(VALID), done) == "lh-1"
 
 
 @pytest.mark.parametrize(
