@@ -76,17 +76,23 @@ def variables(plan: LabPlan) -> dict[str, str]:
 
 
 def select_stack(plan: LabPlan, environment: dict[str, str]) -> None:
-    """Make the stack if the backend has none. The salt that an earlier lab left in the stack's configuration
-    belongs to that lab's passphrase, so it is dropped first."""
+    """Make the stack if the backend has none. A salt that another lab left in the stack's configuration belongs
+    to that lab's passphrase, so it is dropped first; Pulumi then writes one of its own."""
     stack = plan.site.name
+    drop_foreign_salt(paths.REPOSITORY / f"Pulumi.{stack}.yaml", plan.state / "pulumi")
     stacks = json.loads(_pulumi(["stack", "ls", "--json"], environment) or "[]")
     if not any(known["name"].split("/")[-1] == stack for known in stacks):
-        config = paths.REPOSITORY / f"Pulumi.{stack}.yaml"
-        if config.is_file():
-            config.write_text(re.sub(r"(?m)^encryptionsalt:.*\n?", "", config.read_text()))
         _pulumi(["stack", "init", stack, "--secrets-provider", "passphrase"], environment)
     if plan.site.file != paths.REPOSITORY / "environments" / f"{stack}.yaml":
         _pulumi(["config", "set", "environment", plan.environment, "--stack", stack], environment)
+
+
+def drop_foreign_salt(config: Path, backend: Path) -> None:
+    """The backend keeps the salt beside the secrets it was made for (`secrets_providers` of a checkpoint)."""
+    text = config.read_text() if config.is_file() else ""
+    salt = re.search(r"(?m)^encryptionsalt: *(\S+)\n?", text)
+    if salt and not any(salt[1] in state.read_text() for state in backend.glob(".pulumi/stacks/**/*.json")):
+        config.write_text(text.replace(salt[0], ""))
 
 
 def pulumi_up(plan: LabPlan, stages: Stages, environment: dict[str, str]) -> str:
