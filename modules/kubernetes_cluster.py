@@ -1,5 +1,6 @@
 """A Kubernetes control plane on VMs: kubeadm (what the lab runs) or RKE2 (air-gapped, what sites run)."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
@@ -135,8 +136,10 @@ def render_rke2(spec: KubernetesClusterSpec) -> dict[str, str]:
 class KubernetesCluster(pulumi.ComponentResource):
     """A control plane that answers as ready.
 
-    images: references by digest of the images the cluster needs, `pause` among them.
-    ready:  what everything on the cluster depends on.
+    images:   references by digest of the images the cluster needs, `pause` among them.
+    machines: identity of each VM by name. Another one is another machine with an empty disk, which the
+              playbook has to bring into the cluster.
+    ready:    what everything on the cluster depends on.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class KubernetesCluster(pulumi.ComponentResource):
         spec: KubernetesClusterSpec,
         environment: str,
         images: pulumi.Input[dict[str, str]],
+        machines: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:KubernetesCluster", spec.name, None, opts)
@@ -173,8 +177,10 @@ class KubernetesCluster(pulumi.ComponentResource):
                 "pause_image": pulumi.Output.from_input(images).apply(lambda found: found["pause"]),
                 **configuration,
             },
+            triggers=machines,
             secret_results=["kubeconfig"],
-            # A run on a cluster that exists keeps its authority and its address.
+            # A run on a cluster that exists keeps its authority and its address. (Where all its machines are
+            # new, the cluster is too, and only the update itself shows what follows from that.)
             stable_results=["*"],
             # RKE2's servers start one after the other, each pulling its images first.
             timeout="15m" if spec.distribution == "kubeadm" else "45m",

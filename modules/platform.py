@@ -134,13 +134,14 @@ def _kube_proxy(spec: PlatformSpec) -> list[dict[str, Any]]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "kube-proxy", "namespace": NAMESPACE},
-        "data": {"config.yaml": yaml.safe_dump(configuration)},
+        # kubeadm reads this key of this ConfigMap when one more control plane joins, and stops where it lacks it.
+        "data": {"config.conf": yaml.safe_dump(configuration)},
     }
     container = {
         "name": "kube-proxy",
         "image": spec.images["kube-proxy"],
         "command": ["kube-proxy"],
-        "args": ["--config=/etc/kube-proxy/config.yaml", "--hostname-override=$(NODE_NAME)"],
+        "args": ["--config=/etc/kube-proxy/config.conf", "--hostname-override=$(NODE_NAME)"],
         "env": [
             *_api(spec),
             {
@@ -292,7 +293,13 @@ def _daemon_set(name: str, container: dict[str, Any], volumes: list[dict[str, An
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "labels": labels,
+            # Where there are thousands of nodes, one is always not Ready. Who needs a node waits for that node.
+            "annotations": {"pulumi.com/skipAwait": "true"},
+        },
         "spec": {
             "selector": {"matchLabels": labels},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},

@@ -7,6 +7,7 @@ Provides: a ClusterHandle per cluster.
 import pulumi
 
 from modules.kubernetes_cluster import API_PORT, KubernetesCluster, KubernetesClusterSpec
+from modules.virtual_machine import VirtualMachine
 from sitewright.provider import PlaybookRun
 from sitewright.site import Cluster, Site
 from stacks.access import environment
@@ -42,6 +43,7 @@ def registry_images(site: Site, name: str, names: tuple[str, ...]) -> pulumi.Out
     filled = PlaybookRun(
         name,
         playbook="playbooks/fill-registry.yml",
+        verify="playbooks/verify-registry.yml",
         environment=environment(site),
         variables={
             "registry": site.operator_url(site.registry.endpoint),
@@ -62,6 +64,7 @@ def _cluster(
         _spec(site, cluster),
         environment(site),
         images,
+        _identities(machines, [vm.name for vm in site.control_plane(cluster)]),
         opts=pulumi.ResourceOptions(depends_on=machines.ready),
     )
     return ClusterHandle(
@@ -73,6 +76,15 @@ def _cluster(
         provider=kubernetes_provider(cluster.name, made.kubeconfig),
         ready=[made.ready],
     )
+
+
+def _identities(machines: VirtualMachines, names: list[str]) -> dict[str, pulumi.Output[str]]:
+    """The uid that the hypervisor gave each VM; none of those that another stack made."""
+    return {
+        vm.name: vm.ready.metadata.apply(lambda metadata: metadata.get("uid", ""))
+        for vm in machines.ready
+        if isinstance(vm, VirtualMachine) and vm.name in names
+    }
 
 
 def _spec(site: Site, cluster: Cluster) -> KubernetesClusterSpec:

@@ -48,6 +48,8 @@ CLUSTER_NETWORK = Kind(
 )
 VLAN_CONFIG = Kind("network.harvesterhci.io/v1beta1", "VlanConfig", "vlanconfigs", namespaced=False)
 NETWORK = Kind("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "network-attachment-definitions")
+IP_POOL = Kind("loadbalancer.harvesterhci.io/v1beta1", "IPPool", "ippools", namespaced=False)
+LOAD_BALANCER = Kind("loadbalancer.harvesterhci.io/v1beta1", "LoadBalancer", "loadbalancers")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")

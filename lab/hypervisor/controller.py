@@ -10,10 +10,21 @@ from typing import Any
 
 import kopf
 
-from lab.hypervisor.api import CLAIM, IMAGE, INSTANCE, NAMESPACE, VIRTUAL_MACHINE, Api, Key, Kind
+from lab.hypervisor.api import (
+    CLAIM,
+    IMAGE,
+    INSTANCE,
+    LOAD_BALANCER,
+    NAMESPACE,
+    VIRTUAL_MACHINE,
+    Api,
+    Key,
+    Kind,
+)
 from lab.hypervisor.host import Host
 from lab.hypervisor.images import Images
 from lab.hypervisor.keeper import Keeper, Reconcile
+from lab.hypervisor.load_balancers import LoadBalancers
 from lab.hypervisor.namespaces import Namespaces
 from lab.hypervisor.virtual_machines import VirtualMachines
 from lab.hypervisor.volumes import Volumes
@@ -34,6 +45,7 @@ def registry(api: Api, host: Host, stopping: threading.Event) -> kopf.OperatorRe
         IMAGE: Images(api, host, stopping.is_set).reconcile,
         CLAIM: volumes.reconcile,
         NAMESPACE: Namespaces(api).reconcile,
+        LOAD_BALANCER: LoadBalancers(api, host).reconcile,
     }
     keepers = {kind: Keeper(kind.kind, reconcile, threads) for kind, reconcile in reconcilers.items()}
     for kind, keeper in keepers.items():

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from lab import machine, mounts, network, paths
 from lab.commands import run
+from lab.hypervisor import balancing
+from lab.hypervisor.balancing import Balancer
 from lab.machine import Bind, Machine
 
 # Directories that container runtimes and etcd want on a plain file system, never on an overlay.
@@ -68,6 +70,12 @@ class Host(Protocol):
 
     def answers(self, address: str) -> bool:
         """Whether somebody can log in there."""
+
+    def balance(self, balancer: Balancer) -> None:
+        """Make its address lead to its servers. Nothing happens where it does."""
+
+    def unbalance(self, name: str, address: str) -> None:
+        """Undo `balance`. Nothing happens where that was done already."""
 
 
 class LabHost:
@@ -145,6 +153,12 @@ class LabHost:
                 return True
         except OSError:
             return False
+
+    def balance(self, balancer: Balancer) -> None:
+        balancing.balance(balancer)
+
+    def unbalance(self, name: str, address: str) -> None:
+        balancing.unbalance(name, address)
 
 
 def _owner_file(name: str) -> Path:

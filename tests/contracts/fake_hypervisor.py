@@ -23,6 +23,7 @@ import yaml
 
 from lab.hypervisor import definitions, policies
 from lab.hypervisor.api import Api
+from lab.hypervisor.balancing import Balancer
 from lab.hypervisor.controller import registry
 from lab.hypervisor.host import Boot
 from sitewright.errors import SitewrightError
@@ -40,13 +41,15 @@ class FakeMachine:
 
 @dataclass
 class FakeHost:
-    """Remembers what the controller did. starts: names, in order; broken: names that fail to start."""
+    """Remembers what the controller did. starts: names, in order; broken: names that fail to start;
+    balancers: by name, as they were last asked for."""
 
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     mounted: set[Path] = field(default_factory=set)
     starts: list[str] = field(default_factory=list)
     graces: list[float] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    balancers: dict[str, Balancer] = field(default_factory=dict)
 
     def mount_image(self, file: Path, target: Path) -> None:
         assert file.exists()
@@ -84,6 +87,13 @@ class FakeHost:
 
     def answers(self, address: str) -> bool:
         return True
+
+    def balance(self, balancer: Balancer) -> None:
+        self.balancers[balancer.name] = balancer
+
+    def unbalance(self, name: str, address: str) -> None:
+        if name in self.balancers:
+            assert self.balancers.pop(name).address == address
 
     def end(self, name: str, well: bool) -> None:
         """The machine goes off: shut down from inside, or crashed."""

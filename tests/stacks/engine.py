@@ -132,6 +132,8 @@ class Providers(pulumi.runtime.Mocks):
             outputs = {"outputs": self._others, "secretOutputNames": ["kubeconfigs"]}
         elif args.typ.endswith(":VirtualMachineImage") and self._known:
             outputs = {"status": {"storageClassName": "lh-1"}}
+        elif args.typ == "kubernetes:kubevirt.io/v1:VirtualMachine" and self._known:
+            outputs = {"metadata": {**args.inputs["metadata"], "uid": f"uid of {args.name}"}}
         elif args.typ.startswith("random:"):
             outputs = {"result": f"canary of {args.name}"}
         return f"{args.name}-id", {**args.inputs, **outputs}

@@ -2,10 +2,12 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
+from modules.vm_image import IMPORT_ENDED
 from tests.stacks.conftest import REPOSITORY, SHA512
 from tests.stacks.engine import PLAYBOOK_RUN, plain, texts_in_clear
 
@@ -66,6 +68,11 @@ def test_a_new_kubeconfig_does_not_replace_what_a_provider_manages(site_run):
         assert inputs["clusterIdentifier"] == name
 
 
+def test_a_secret_or_a_config_map_that_changes_is_never_gone_for_a_moment(site_run):
+    for inputs in site_run.of(PROVIDER).values():
+        assert inputs["enableSecretMutable"] == inputs["enableConfigMapMutable"] == "true"
+
+
 def test_every_object_goes_to_the_cluster_it_is_meant_for(lab, alps):
     def where(run, name: str) -> str:
         return run.named(name).provider.split("::")[-2]
@@ -84,10 +91,10 @@ def test_what_becomes_ready_later_is_waited_for(site_run):
     """Pulumi knows by itself when objects of Kubernetes are ready; it must be told for all others."""
     waits = {
         "VirtualMachine": "condition=Ready",
-        "VirtualMachineImage": "condition=Imported",
+        "VirtualMachineImage": IMPORT_ENDED,
         "LoadBalancer": "jsonpath={.status.address}",
     }
-    ready_at_once = {"NetworkAttachmentDefinition", "IPPool"}
+    ready_at_once = {"NetworkAttachmentDefinition", "IPPool", "NetworkPolicy", "PriorityClass"}
     custom = [
         resource
         for resource in site_run.resources.values()
@@ -114,6 +121,7 @@ def test_the_way_from_an_image_to_an_answer_is_one_chain(lab):
         "join-gpu",
         "tiny-deployment",
     ]
+    assert {"join-gpu", "cloud-init-defaults"} <= lab.waits_for("release-gpu")
     for earlier, later in itertools.pairwise(chain):
         assert earlier in lab.waits_for(later), f"{later} does not wait for {earlier}"
     before = lab.waits_for("tiny-deployment")
@@ -188,6 +196,29 @@ def test_the_containers_of_a_model_are_what_was_published(lab):
     assert container["args"][:2] == ["--model", "/shared/models/tiny-llama"]
 
 
+def test_a_model_is_asked_from_its_namespace_and_through_its_node_port_from_the_networks_of_the_site(
+    lab, alps
+):
+    def clients(run, model: str) -> list[str]:
+        [rule] = run.of("NetworkPolicy")[f"{model}-networkpolicy"]["spec"]["ingress"]
+        assert rule["from"][0] == {"podSelector": {}}
+        return [one["ipBlock"]["cidr"] for one in rule["from"][1:]]
+
+    assert clients(lab, "tiny") == ["10.77.0.0/24"], (
+        "with it 10.77.0.1, from where the lab publishes the model"
+    )
+    # The overlay of RKE2 brings requests from other nodes under addresses of the pod network.
+    assert clients(alps, "apertus-8b") == ["10.100.0.0/24", "10.101.0.0/20", "172.16.0.0/12"]
+    assert clients(alps, "apertus-70b") == []
+
+
+def test_the_models_of_a_cluster_share_a_priority_that_is_there_before_them(lab, alps):
+    assert lab.of("PriorityClass").keys() == {"svc-priorityclass"}
+    assert alps.of("PriorityClass").keys() == {"svc-priorityclass", "tds-priorityclass"}
+    assert "svc-priorityclass" in lab.waits_for("tiny-deployment")
+    assert "tds-priorityclass" in alps.waits_for("apertus-8b-next-deployment")
+
+
 def test_the_checksum_of_a_vm_image_is_the_one_in_the_file_the_site_names(lab):
     assert lab.of("VirtualMachineImage")["debian-12"]["spec"]["checksum"] == SHA512
 
@@ -195,7 +226,9 @@ def test_the_checksum_of_a_vm_image_is_the_one_in_the_file_the_site_names(lab):
 def test_the_operators_machine_speaks_to_a_lab_through_its_published_ports(lab):
     declared = plain(lab.playbooks()["declare-gpu"]["variables"])
     assert declared["smd"] == "http://127.0.0.1:27779"
-    assert declared["cloud_init_url"] == "http://10.77.0.1:27777"
+    defaults = plain(lab.playbooks()["cloud-init-defaults"]["variables"])
+    assert defaults["cloud_init"] == declared["cloud_init"] == "http://127.0.0.1:27777"
+    assert defaults["cloud_init_url"] == "http://10.77.0.1:27777"
     powered = plain(lab.playbooks()["power-gpu"]["variables"])
     assert [node["url"] for node in powered["nodes"]] == [
         "https://127.0.0.1:18443",
@@ -232,6 +265,13 @@ def test_every_run_names_playbooks_that_exist(site_run):
         for key in ("playbook", "verify", "undo"):
             if key in run:
                 assert (REPOSITORY / run[key]).is_file(), f"{name}: {key}"
+
+
+def test_a_refresh_looks_at_all_that_was_built_and_published(site_run):
+    made = ("fill-registry", "prepare-models", "build-boot-image")
+    for name, run in site_run.playbooks().items():
+        if Path(run["playbook"]).stem in made:
+            assert Path(run["verify"]).stem.startswith("verify-"), name
 
 
 def test_what_a_run_is_repeated_for_is_there(lab):
