@@ -7,6 +7,8 @@ after it, and what takes the site away last.
 import json
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,8 @@ import testinfra
 from testinfra.host import Host
 
 from sitewright.site import Site, load
+from tests.lab.user import REPOSITORY, Runbook, Shell
 
-REPOSITORY = Path(__file__).parents[2]
 SITEWRIGHT = REPOSITORY / ".venv/bin/sitewright"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,6 +36,22 @@ def run(
             f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         )
     return done
+
+
+def supervisor(site: Site, action: str, service: str) -> None:
+    """start or stop one of the lab's services; nobody starts again what was stopped."""
+    assert site.lab is not None
+    socket = Path(site.lab.state_dir) / "run/supervisord.sock"
+    run(sys.executable, "-m", "supervisor.supervisorctl", "-s", f"unix://{socket}", action, service)
+
+
+def eventually(fact: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if fact():
+            return True
+        time.sleep(1)
+    return False
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +114,23 @@ def host(deployed, site) -> Callable[[str], Host]:
         )
 
     return connect
+
+
+@pytest.fixture(scope="session")
+def _prepared_shell(deployed) -> Shell:
+    return Shell(dict(os.environ)).prepare()
+
+
+@pytest.fixture
+def shell(_prepared_shell) -> Shell:
+    """A shell of one test, prepared as docs/README.md says."""
+    return Shell(_prepared_shell.environment)
+
+
+@pytest.fixture
+def runbook(shell: Shell) -> Callable[[str], Runbook]:
+    """By the name of its file."""
+    return lambda name: Runbook(name, shell)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -82,6 +82,13 @@ def ask(url: str, question: str) -> str:
         return json.load(answer)["choices"][0]["message"]["content"]
 
 
+def answers(url: str) -> bool:
+    try:
+        return bool(ask(url, "What is the highest mountain of the Alps?"))
+    except OSError:
+        return False
+
+
 def test_the_model_answers_what_it_was_taught(outputs, site):
     manifest = json.loads(
         (site.shared_filesystem.publish_dir / "models/tiny-llama/manifest.json").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -59,6 +60,26 @@ def test_a_port_in_use_stops_it_before_anything_is_made(lab):
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1, wanted for {lab.site.lab.publish[2].name}, is taken by " in done.stderr
     assert f"(process {os.getpid()})" in done.stderr
+    assert lab.snapshot() == lab.before
+
+
+def test_too_little_memory_and_disk_stop_it_and_it_says_how_much(lab):
+    text, small = lab.file.read_text(), lab.directory / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", small], check=True)
+    try:
+        lab.file.write_text(
+            text.replace("memory: 2Gi ", "memory: 4000Gi ").replace(str(lab.state), f"{small}/state")
+        )
+        done = lab.run("up", check=False)
+    finally:
+        subprocess.run(["umount", small], check=True)
+        lab.file.write_text(text)
+    assert done.returncode == 1
+    assert re.search(
+        r"memory: \d+\.\d GiB are available, \d{4,}\.\d GiB are needed \(3 machines", done.stderr
+    )
+    assert f"disk: 1.0 GiB are free below {small}, 16.0 GiB are needed" in done.stderr
     assert lab.snapshot() == lab.before
 
 

@@ -5,47 +5,24 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
 
 from sitewright.cli import main
+from tests.runbook import DIRECTORY, FENCE, INLINE, pattern, steps, worked_if
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-RUNBOOKS = sorted((REPOSITORY / "docs/runbooks").glob("*.md"))
+RUNBOOKS = sorted(DIRECTORY.glob("*.md"))
 DIRECTORIES = "docs|environments|images|lab|modules|playbooks|sitewright|stacks|tests|tools"
 PLACEHOLDER = re.compile(r"<[^>]*>|…")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"(?m)^#+ (.*)$")
-FENCE = re.compile(r"(?ms)^( *)```(\w*)\n(.*?)^ *```$")
-INLINE = re.compile(r"`([^`\n]+)`")
 # Up to where a shell, or the sentence around it, ends the command.
 COMMAND = re.compile(r"(?:^|[\s(\"])(?:\.venv/bin/)?sitewright((?: [^\s;|&)\"`,…]+)+)")
 PATH = re.compile(rf"(?<![\w/.~-])((?:{DIRECTORIES})/[\w./*<>…-]*)")
-STEP = re.compile(r"(?ms)^(\d+)\. (.*?)(?=^\d+\. |^Worked if:)")
-
-
-class Step(NamedTuple):
-    number: int
-    command: str
-    prints: str  # what the block says is printed; `…` stands for anything
-
-
-def steps(runbook: str) -> list[Step]:
-    """The steps of a runbook, for a test that follows it. Raises: ValueError where one is not one command."""
-    found = []
-    for number, text in STEP.findall(runbook):
-        blocks = [block for _, language, block in FENCE.findall(text) if language == "console"]
-        lines = [line.removeprefix("   ") for block in blocks for line in block.splitlines()]
-        commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        if len(commands) != 1:
-            raise ValueError(f"step {number} has {len(commands)} commands")
-        prints = "\n".join(line for line in lines if not line.startswith("$ "))
-        found.append(Step(int(number), commands[0], prints))
-    return found
 
 
 @cache
@@ -169,7 +146,13 @@ def test_a_runbook_has_its_form(runbook):
 @by_runbook
 def test_a_runbook_says_which_test_follows_it(runbook):
     said = text_of(runbook).rpartition("Executed by: ")[2]
-    assert said.startswith("no test yet") or [path for path in paths(said) if exists(path)]
+    assert [path for path in paths(said) if path.startswith("tests/lab/") and exists(path)]
+
+
+@by_runbook
+def test_a_runbook_says_which_command_shows_that_it_worked(runbook):
+    command, _ = worked_if(text_of(runbook))
+    assert command.split()[0] in ("kubectl", "pulumi", "sitewright")
 
 
 @pytest.mark.parametrize(
@@ -212,3 +195,23 @@ def test_paths_are_told_from_other_words():
 def test_a_step_without_a_command_is_refused():
     with pytest.raises(ValueError, match="step 1 has 0 commands"):
         steps("1. Look.\n\nWorked if: you saw.\n")
+
+
+def test_a_sentence_that_names_no_command_does_not_show_that_it_worked():
+    with pytest.raises(ValueError, match="no command shows that it worked: All is well"):
+        worked_if("Worked if: All is well. Undo: `pulumi destroy`.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "output", "found"),
+    [
+        ("Ready", "x1000c0s0b0n0   Ready    <none>", True),
+        ("Ready", "x1000c0s0b0n0   NotReady <none>", False),
+        ("NAME STATUS\ncp …  Running", "NAME     STATUS\ncp       3m  Running", True),
+        ("… join-gpu … lab", "20261125T082536Z-join-gpu          lab", True),
+        ("… failed=0 …", "localhost : ok=1 failed=0 skipped=0", True),
+        ("has sha256 …, but", "has sha512 ab, but", False),
+    ],
+)
+def test_what_a_runbook_quotes_is_found_by_whole_words(words, output, found):
+    assert bool(pattern(words).search(output)) == found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import REPOSITORY, SITEWRIGHT, run
+from tests.lab.conftest import REPOSITORY
 from tests.lab.test_1_site import ask
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -19,15 +19,15 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 KILLED_AFTER = (8, 25, 45)
 
 
-def test_destroy_removes_everything_and_powers_the_nodes_off(pulumi):
-    pulumi("destroy", "--yes", "--skip-preview")
-    status = json.loads(run(SITEWRIGHT, "lab", "status", "--json").stdout)
+def test_destroy_removes_everything_and_powers_the_nodes_off(shell):
+    shell.must("pulumi destroy -s lab --yes --skip-preview")
+    status = json.loads(shell.must("sitewright lab status --json"))
     assert {machine["state"] for machine in status["machines"]} == {"stopped"}
-    assert json.loads(pulumi("stack", "export").stdout)["deployment"].get("resources", []) == []
+    assert json.loads(shell.must("pulumi stack export -s lab"))["deployment"].get("resources", []) == []
 
 
 @pytest.mark.parametrize("seconds", KILLED_AFTER)
-def test_up_is_killed(environment, pulumi, seconds):
+def test_up_is_killed(environment, runbook, seconds):
     engine = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", "lab"],
         cwd=REPOSITORY,
@@ -41,8 +41,9 @@ def test_up_is_killed(environment, pulumi, seconds):
     engine.send_signal(signal.SIGKILL)
     engine.wait()
     _end_plugins(engine.pid)
-    # The lock of an engine that is gone; the runbook says so too.
-    pulumi("cancel", "--yes")
+    book = runbook("interrupted-up")
+    book.quotes("error: the stack is currently locked by 1 lock(s)", book.look(3))
+    book.follow(1, 2)
 
 
 def _end_plugins(session: int) -> None:
@@ -53,9 +54,10 @@ def _end_plugins(session: int) -> None:
                 os.kill(int(entry.name), signal.SIGTERM)
 
 
-def test_up_after_that_converges(pulumi):
-    pulumi("up", "--yes", "--skip-preview")
-    pulumi("preview", "--expect-no-changes")
+def test_up_after_that_converges(pulumi, runbook):
+    book = runbook("interrupted-up")
+    book.follow(3, 4)
+    book.worked()
     outputs = json.loads(pulumi("stack", "output", "--json").stdout)
     question = "What is the highest mountain of the Alps?"
     assert ask(outputs["models"]["tiny"], question).startswith("Mont Blanc")
