@@ -27,11 +27,14 @@ PACKAGES = {
     "socat": "socat",
     "ssh": "openssh-client",
 }
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 FILE_SYSTEMS = ("overlay", "squashfs", "tmpfs")
 SERVICES_MEMORY = GIB  # all services of the lab together, measured: 0.7 GiB
 # Boot image with its build, VM image, registry, the environment of the served models, logs.
 DISK = 16 * GIB
 DISK_WHEN_BUILT = 4 * GIB
+# Instances of inotify held by a control plane, a node and the services, measured: 29, 14 and 4.
+WATCHERS_OF_A_VM, WATCHERS_OF_A_NODE, WATCHERS_OF_SERVICES = 32, 16, 8
 
 
 def check(plan: LabPlan) -> None:
@@ -43,6 +46,7 @@ def check(plan: LabPlan) -> None:
         *ports_in_use(plan),
         *too_little_memory(plan, available_memory(), cgroup.memory_used(paths.lab_name())),
         *too_little_disk(plan.state),
+        *too_few_watchers(plan),
         *tools_not_built(),
     ]
     if len(problems) == 1:
@@ -128,6 +132,22 @@ def too_little_disk(state: Path, free: int | None = None) -> list[SitewrightErro
         SitewrightError(
             f"disk: {_gib(free)} are free below {there}, {_gib(needed)} are needed",
             "Free some, or put `lab.state_dir` on another file system.",
+        )
+    ]
+
+
+def too_few_watchers(plan: LabPlan, limit: int | None = None) -> list[SitewrightError]:
+    """All machines share the host's instances of inotify; where they run out, kube-proxy and others end with "too
+    many open files". limit: the host's, without it as it is set now."""
+    vms, nodes = len(plan.site.vms), len(plan.site.nodes)
+    needed = vms * WATCHERS_OF_A_VM + nodes * WATCHERS_OF_A_NODE + WATCHERS_OF_SERVICES
+    limit = limit if limit is not None else int(INOTIFY_LIMIT.read_text())
+    if limit >= needed:
+        return []
+    return [
+        SitewrightError(
+            f"inotify: {limit} instances are allowed, {vms + nodes} machines need {needed}",
+            "Allow more: `sysctl -w fs.inotify.max_user_instances=1024`.",
         )
     ]
 

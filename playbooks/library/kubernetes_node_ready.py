@@ -23,6 +23,7 @@ options:
   labels: {description: labels the node must have, type: dict, default: {}}
   taints: {description: 'taints as key=value:Effect', type: list, elements: str, default: []}
   boot_id: {description: boot the node must be in; an older Ready does not count, type: str, required: true}
+  since: {description: start of its kubelet in Unix time; a Ready said before does not count, type: int, required: true}
   timeout: {description: seconds, type: int, default: 120}
 """
 
@@ -34,7 +35,7 @@ def parse_taint(text: str) -> dict[str, str]:
     return {"key": key, "effect": effect} | ({"value": value} if value else {})
 
 
-def wait_ready(api: client.CoreV1Api, node: str, boot_id: str, timeout: int) -> client.V1Node:
+def wait_ready(api: client.CoreV1Api, node: str, boot_id: str, since: int, timeout: int) -> client.V1Node:
     """The Node object. Raises TimeoutError with the reason the node gives for not being Ready."""
     deadline = time.monotonic() + timeout
     reason = "it has not registered"
@@ -47,9 +48,10 @@ def wait_ready(api: client.CoreV1Api, node: str, boot_id: str, timeout: int) -> 
             time.sleep(0.2)
             continue
         ready = next((c for c in found.status.conditions or [] if c.type == "Ready"), None)
-        if found.status.node_info.boot_id == boot_id and ready and ready.status == "True":
+        spoke = ready is not None and ready.last_heartbeat_time.timestamp() >= since
+        if found.status.node_info.boot_id == boot_id and spoke and ready.status == "True":
             return found
-        reason = ready.message if ready else "it reports no condition"
+        reason = ready.message if ready and spoke else "its kubelet has said nothing since it started"
         time.sleep(0.2)
     raise TimeoutError(f"{node} is not Ready after {timeout} s: {reason}")
 
@@ -80,13 +82,14 @@ def main() -> None:
             "labels": {"type": "dict", "default": {}},
             "taints": {"type": "list", "elements": "str", "default": []},
             "boot_id": {"type": "str", "required": True},
+            "since": {"type": "int", "required": True},
             "timeout": {"type": "int", "default": 120},
         }
     )
     given: dict[str, Any] = module.params
     api = client.CoreV1Api(config.new_client_from_config_dict(yaml.safe_load(given["kubeconfig"])))
     try:
-        node = wait_ready(api, given["node"], given["boot_id"], given["timeout"])
+        node = wait_ready(api, given["node"], given["boot_id"], given["since"], given["timeout"])
         changed = reconcile(api, node, given["labels"], given["taints"])
     except (client.ApiException, TimeoutError, OSError) as error:
         module.fail_json(msg=str(error))

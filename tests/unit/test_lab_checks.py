@@ -70,6 +70,12 @@ def test_the_labs_own_ports_are_not_in_use(plan, monkeypatch):
     assert checks.ports_in_use(plan) == []
 
 
+def test_too_few_instances_of_inotify_are_said_with_the_number_needed(plan):
+    assert checks.too_few_watchers(plan, limit=128) == []
+    [problem] = checks.too_few_watchers(plan, limit=71)
+    assert problem.message == "inotify: 71 instances are allowed, 3 machines need 72"
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
 def test_a_listener_is_found_with_its_process(address):
     with socket.create_server((address, 0)) as server:
@@ -88,7 +94,8 @@ def test_all_problems_come_in_one_run(plan, monkeypatch):
     for name in ("missing_file_systems", "tools_not_built"):
         monkeypatch.setattr(checks, name, list)
     monkeypatch.setattr(checks, "too_little_memory", lambda *_: [])
-    monkeypatch.setattr(checks, "too_little_disk", lambda *_: [])
+    for name in ("too_little_disk", "too_few_watchers"):
+        monkeypatch.setattr(checks, name, lambda *_: [])
     with pytest.raises(SitewrightError) as caught:
         checks.check(plan)
     assert caught.value.message == (

@@ -1,5 +1,6 @@
 """Labels and taints of a pool reach a node that comes back with its old Node object."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace as Object
 
 import pytest
@@ -43,6 +44,33 @@ def test_a_stale_label_is_changed_and_foreign_taints_stay(module):
         {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"},
         {"key": "gpu", "value": "present", "effect": "NoSchedule"},
     ]
+
+
+def ready_node(boot_id, said_at):
+    condition = Object(
+        type="Ready",
+        status="True",
+        message="",
+        last_heartbeat_time=datetime.fromtimestamp(said_at, UTC),
+    )
+    return Object(status=Object(node_info=Object(boot_id=boot_id), conditions=[condition]))
+
+
+@pytest.mark.parametrize(
+    ("found", "is_ready"),
+    [
+        (ready_node("this", 1000), True),
+        (ready_node("this", 999), False),  # of the kubelet before, which may have been stopped
+        (ready_node("earlier", 1000), False),
+    ],
+)
+def test_only_a_ready_of_this_boot_and_of_this_kubelet_counts(module, found, is_ready):
+    api = Object(read_node=lambda name: found)
+    if is_ready:
+        assert module.wait_ready(api, "x1", "this", 1000, 1) is found
+    else:
+        with pytest.raises(TimeoutError, match="x1 is not Ready after 1 s"):
+            module.wait_ready(api, "x1", "this", 1000, 1)
 
 
 @pytest.mark.parametrize(
