@@ -33,5 +33,6 @@ else
   [[ -x .venv-uv/bin/uv ]] || { python3 -m venv .venv-uv && .venv-uv/bin/pip install -q "uv==$uv_version"; }
   uv=.venv-uv/bin/uv
 fi
+# Debian's own Python, whichever others there are: what runs here runs on every Debian 12.
 echo "setup: Python environment from uv.lock"
-"$uv" sync --quiet --locked
+"$uv" sync --quiet --locked --python /usr/bin/python3
