@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from lab import paths
 from lab.commands import run
-from sitewright.debian import make_root
+from sitewright.artifacts.debian import make_root
 from sitewright.errors import SitewrightError
 
 BUILDER = "1"  # part of the digest: raise it when the code below changes what an image contains

@@ -3,9 +3,9 @@
 from lab.namespace import within
 from lab.plan import LabPlan
 from lab.reach import unknown
-from sitewright import redfish
+from sitewright.provisioning import redfish
 
-# What the operator says → action of `sitewright.redfish`.
+# What the operator says → action of `sitewright.provisioning.redfish`.
 ACTIONS = {"on": "on", "off": "shutdown", "force-off": "off", "restart": "restart", "status": "status"}
 
 

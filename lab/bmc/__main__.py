@@ -16,7 +16,7 @@ from lab.bmc.driver import Board, NodeSystems
 from lab.bmc.power import NodePower
 from lab.bmc.report import Report
 from sitewright.errors import SitewrightError
-from sitewright.redfish import bmc_of
+from sitewright.provisioning.redfish import bmc_of
 from sitewright.site import Node, Site, load
 
 

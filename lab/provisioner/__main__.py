@@ -17,7 +17,7 @@ from lab.provisioner import boot_service, bss, cloud_init, pcs, smd
 from lab.provisioner.serve import Address, Servers, listen
 from lab.provisioner.store import Store
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, bmc_of
+from sitewright.provisioning.redfish import Bmc, bmc_of
 from sitewright.site import Site, load
 
 BOOT_SERVICE_PORT = 27776

@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from lab.provisioner.answers import Problem, answer, empty, new_app, read_object
 from lab.provisioner.names import normal_xname
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, Outcome, power
+from sitewright.provisioning.redfish import Bmc, Outcome, power
 
 # Operation → the actions tried one after the other until the node's power is where it should be.
 OPERATIONS = {

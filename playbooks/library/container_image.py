@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.container_images: images of images/containers/ are looked up, or built."""
+"""Ansible's way to sitewright.artifacts.container_images: images of images/containers/ are looked up, or built."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from sitewright.container_images import build, default_cache, find
+from sitewright.artifacts.container_images import build, default_cache, find
 from sitewright.errors import SitewrightError
 
 DOCUMENTATION = """

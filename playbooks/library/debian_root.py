@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.debian: a Debian root file system is made."""
+"""Ansible's way to sitewright.artifacts.debian: a Debian root file system is made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from sitewright.debian import TIMEOUT, make_root
+from sitewright.artifacts.debian import TIMEOUT, make_root
 from sitewright.errors import SitewrightError
 
 DOCUMENTATION = """

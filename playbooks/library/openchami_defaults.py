@@ -1,11 +1,11 @@
-"""Ansible's way to sitewright.openchami: what the cloud-init server says to every node of the site."""
+"""Ansible's way to sitewright.provisioning.openchami: what the cloud-init server says to every node of the site."""
 
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
 from sitewright.errors import SitewrightError
-from sitewright.openchami import OpenChami, Services
+from sitewright.provisioning.openchami import OpenChami, Services
 
 DOCUMENTATION = """
 module: openchami_defaults

@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.openchami: a pool is declared, or nodes of it are forgotten."""
+"""Ansible's way to sitewright.provisioning.openchami: a pool is declared, or nodes of it are forgotten."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from sitewright.errors import SitewrightError
-from sitewright.openchami import Boot, OpenChami, Pool, Services
+from sitewright.provisioning.openchami import Boot, OpenChami, Pool, Services
 
 DOCUMENTATION = """
 module: openchami_pool

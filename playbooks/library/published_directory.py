@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.publishing: a finished directory is put onto the shared file system."""
+"""Ansible's way to sitewright.artifacts.publishing: a finished directory is put onto the shared file system."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from sitewright.artifacts.model_store import damaged_files
+from sitewright.artifacts.publishing import differences, publish
 from sitewright.errors import SitewrightError
-from sitewright.model_store import damaged_files
-from sitewright.publishing import differences, publish
 
 DOCUMENTATION = """
 module: published_directory

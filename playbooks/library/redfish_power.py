@@ -1,12 +1,12 @@
 #!/usr/bin/python
-"""Ansible module: the power of many nodes through their BMCs. The work is done by sitewright.redfish."""
+"""Ansible module: the power of many nodes through their BMCs. The work is done by sitewright.provisioning.redfish."""
 
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from sitewright.redfish import ACTIONS, Bmc, Outcome, power_all
+from sitewright.provisioning.redfish import ACTIONS, Bmc, Outcome, power_all
 
 DOCUMENTATION = r"""
 module: redfish_power

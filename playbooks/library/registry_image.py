@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.registry: built images are compared with a registry, or pushed to it."""
+"""Ansible's way to sitewright.artifacts.registry: built images are compared with a registry, or pushed to it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from sitewright.artifacts.registry import Registry
 from sitewright.errors import SitewrightError
-from sitewright.registry import Registry
 
 DOCUMENTATION = """
 module: registry_image

@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.software_environment: an environment of images/environments/ is found or built."""
+"""An environment of images/environments/ is found or built (sitewright.artifacts.software_environment)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from sitewright import container_images
+from sitewright.artifacts import container_images
+from sitewright.artifacts.software_environment import build, default_cache, find, read_recipe
 from sitewright.errors import SitewrightError
-from sitewright.software_environment import build, default_cache, find, read_recipe
 
 DOCUMENTATION = """
 module: software_environment

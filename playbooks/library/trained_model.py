@@ -1,4 +1,4 @@
-"""Ansible's way to sitewright.model_store: a model of images/models/ is found, or trained."""
+"""Ansible's way to sitewright.artifacts.model_store: a model of images/models/ is found, or trained."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from sitewright import container_images, software_environment
+from sitewright.artifacts import container_images, software_environment
+from sitewright.artifacts.model_store import build, damaged_files, default_cache, find
 from sitewright.errors import SitewrightError
-from sitewright.model_store import build, damaged_files, default_cache, find
 
 DOCUMENTATION = """
 module: trained_model

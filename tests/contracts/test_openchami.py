@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sitewright.errors import SitewrightError
-from sitewright.openchami import Boot, OpenChami, Pool, Services
+from sitewright.provisioning.openchami import Boot, OpenChami, Pool, Services
 from sitewright.site import Node
 from tests.contracts.test_provisioner import Provisioner
 

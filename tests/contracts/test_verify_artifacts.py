@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from fake_hypervisor import free_ports, until
 
-from sitewright import container_images, model_store, oci, software_environment
-from sitewright.container_images import ContainerImage
+from sitewright.artifacts import container_images, model_store, oci, software_environment
+from sitewright.artifacts.container_images import ContainerImage
+from sitewright.artifacts.recipes import file_digest
 from sitewright.provider.progress import NoLog
 from sitewright.provider.provider import _drift
 from sitewright.provider.run import Job, Run, RunResult
-from sitewright.recipes import file_digest
 from tools.locate import bin_dir, tool
 from tools.paths import tools_root
 

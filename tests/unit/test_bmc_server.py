@@ -16,7 +16,7 @@ from bmc_node import NODE
 from lab.bmc import server
 from lab.bmc.driver import Board, NodeSystems
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, power
+from sitewright.provisioning.redfish import Bmc, power
 
 
 class FakePower:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sitewright.container_images import build, find
-from sitewright.container_recipe import ContainerRecipe
+from sitewright.artifacts.container_images import build, find
+from sitewright.artifacts.container_recipe import ContainerRecipe
+from sitewright.artifacts.recipes import load_recipe
 from sitewright.errors import SitewrightError
-from sitewright.recipes import load_recipe
 from tools import pins
 
 RECIPES = Path(__file__).parents[2] / "images" / "containers"

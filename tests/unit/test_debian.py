@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sitewright import debian
+from sitewright.artifacts import debian
 from sitewright.errors import SitewrightError
 
 TARGETS = """\

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sitewright.artifacts.inside import Bind, run, run_inside
 from sitewright.errors import SitewrightError
-from sitewright.inside import Bind, run, run_inside
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_command_that_takes_too_long_is_killed_with_what_it_started(root, tmp_
 
 def test_a_killed_builder_leaves_no_orphan(root):
     program = (
-        "from pathlib import Path; from sitewright.inside import Bind, run_inside; "
+        "from pathlib import Path; from sitewright.artifacts.inside import Bind, run_inside; "
         f"run_inside(Path({str(root)!r}), ['sleep', '7655'], 'x', 60, binds=[Bind(Path('/usr'), '/usr')])"
     )
     builder = subprocess.Popen([sys.executable, "-c", program])

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from sitewright.artifacts.model_store import Model, ModelRecipe, damaged_files, find, write_manifest
+from sitewright.artifacts.recipes import load_recipe
+from sitewright.artifacts.software_environment import SoftwareEnvironment, read_recipe
 from sitewright.errors import SitewrightError
-from sitewright.model_store import Model, ModelRecipe, damaged_files, find, write_manifest
-from sitewright.recipes import load_recipe
-from sitewright.software_environment import SoftwareEnvironment, read_recipe
 
 IMAGES = Path(__file__).parents[2] / "images"
 

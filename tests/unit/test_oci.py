@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from sitewright import oci
+from sitewright.artifacts import oci
 from sitewright.errors import SitewrightError
 
 NEWEST = 1_000_000_000  # what is older came from a package

@@ -9,13 +9,14 @@ from fastapi.testclient import TestClient
 
 from lab.provisioner import pcs
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, Outcome
+from sitewright.provisioning.redfish import Bmc, Outcome
 
 NODES = ["x1000c0s0b0n0", "x1000c0s0b1n0"]
 
 
 class Power:
-    """Stands in for sitewright.redfish.power. deaf: nodes that ignore a shutdown; broken: BMCs that fail."""
+    """Stands in for sitewright.provisioning.redfish.power. deaf: nodes that ignore a shutdown;
+    broken: BMCs that fail."""
 
     def __init__(self) -> None:
         self.state = dict.fromkeys(NODES, "Off")

@@ -3,9 +3,9 @@ import errno
 
 import pytest
 
-from sitewright import publishing
+from sitewright.artifacts import publishing
+from sitewright.artifacts.publishing import differences, exchange, publish
 from sitewright.errors import SitewrightError
-from sitewright.publishing import differences, exchange, publish
 
 MARKER = "manifest.json"
 

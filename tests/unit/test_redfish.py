@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, Outcome, power, power_all, power_state
+from sitewright.provisioning.redfish import Bmc, Outcome, power, power_all, power_state
 
 SYSTEM = "/redfish/v1/Systems/Node0"
 RESET = f"{SYSTEM}/Actions/ComputerSystem.Reset"

@@ -1,4 +1,4 @@
-"""The Ansible module redfish_power: what it hands to sitewright.redfish, and what it gives back."""
+"""The Ansible module redfish_power: what it hands to sitewright.provisioning.redfish, and what it gives back."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from sitewright.redfish import ACTIONS, Bmc, Outcome, RedfishError
+from sitewright.provisioning.redfish import ACTIONS, Bmc, Outcome, RedfishError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "playbooks" / "library"))
 import redfish_power

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sitewright.errors import SitewrightError
-from sitewright.redfish import Bmc, power
+from sitewright.provisioning.redfish import Bmc, power
 
 BMC = Bmc("x1000c0s0b0n0", "https://bmc.test", "root", "canary-password", timeout=1)
 SYSTEM = "/redfish/v1/Systems/1"

@@ -3,9 +3,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from sitewright import registry as registry_module
+from sitewright.artifacts import registry as registry_module
+from sitewright.artifacts.registry import Registry
 from sitewright.errors import SitewrightError
-from sitewright.registry import Registry
 
 DIGEST = "sha256:" + "1" * 64
 

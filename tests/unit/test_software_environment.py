@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sitewright import software_environment
-from sitewright.container_images import ContainerImage
-from sitewright.container_recipe import ContainerRecipe
+from sitewright.artifacts import software_environment
+from sitewright.artifacts.container_images import ContainerImage
+from sitewright.artifacts.container_recipe import ContainerRecipe
+from sitewright.artifacts.scratch import require_space, scratch_of
+from sitewright.artifacts.software_environment import EnvironmentRecipe, find
 from sitewright.errors import SitewrightError
-from sitewright.scratch import require_space, scratch_of
-from sitewright.software_environment import EnvironmentRecipe, find
 
 RECIPES = Path(__file__).parents[2] / "images" / "environments"
 PYTHON = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"

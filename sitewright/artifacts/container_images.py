@@ -15,13 +15,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sitewright import oci
-from sitewright.container_recipe import ContainerRecipe, Debian, debian_digest, recipe_digest
-from sitewright.debian import NO_RECOMMENDS, make_root
+from sitewright.artifacts import oci
+from sitewright.artifacts.container_recipe import ContainerRecipe, Debian, debian_digest, recipe_digest
+from sitewright.artifacts.debian import NO_RECOMMENDS, make_root
+from sitewright.artifacts.inside import run_inside
+from sitewright.artifacts.recipes import Check, load_recipe
+from sitewright.artifacts.scratch import keep, require_space, scratch_of
 from sitewright.errors import SitewrightError
-from sitewright.inside import run_inside
-from sitewright.recipes import Check, load_recipe
-from sitewright.scratch import keep, require_space, scratch_of
 
 DEBIAN_TIMEOUT = 900  # seconds; 20 to 30 on a near mirror
 BUILD_GIB = 2.0  # a Debian root, its layer and its check at once

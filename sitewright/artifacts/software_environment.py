@@ -20,12 +20,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sitewright import oci
-from sitewright.container_images import ContainerImage
+from sitewright.artifacts import oci
+from sitewright.artifacts.container_images import ContainerImage
+from sitewright.artifacts.inside import SEARCH_PATH, Bind, run, run_inside
+from sitewright.artifacts.recipes import (
+    AbsolutePath,
+    Check,
+    Recipe,
+    RelativePath,
+    digest_of,
+    file_digest,
+    load_recipe,
+)
+from sitewright.artifacts.scratch import keep, require_space, scratch_of
 from sitewright.errors import SitewrightError
-from sitewright.inside import SEARCH_PATH, Bind, run, run_inside
-from sitewright.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest, load_recipe
-from sitewright.scratch import keep, require_space, scratch_of
 
 BUILDER = 1  # raised when the same recipe shall give another environment
 MANIFEST = "manifest.json"

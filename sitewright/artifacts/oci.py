@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from sitewright.artifacts.inside import SEARCH_PATH
 from sitewright.errors import SitewrightError
-from sitewright.inside import SEARCH_PATH
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"

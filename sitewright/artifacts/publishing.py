@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sitewright.inside import run
+from sitewright.artifacts.inside import run
 
 COPY_TIMEOUT = 3600  # seconds; 5 GB to a busy parallel file system
 _AT_FDCWD = -100

@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import Field
 
-from sitewright import oci
-from sitewright.container_images import ContainerImage
+from sitewright.artifacts import oci
+from sitewright.artifacts.container_images import ContainerImage
+from sitewright.artifacts.inside import Bind, run_inside
+from sitewright.artifacts.recipes import RECIPE, Recipe, digest_of, file_digest, load_recipe
+from sitewright.artifacts.scratch import keep, scratch_of
+from sitewright.artifacts.software_environment import SoftwareEnvironment
 from sitewright.errors import SitewrightError
-from sitewright.inside import Bind, run_inside
-from sitewright.recipes import RECIPE, Recipe, digest_of, file_digest, load_recipe
-from sitewright.scratch import keep, scratch_of
-from sitewright.software_environment import SoftwareEnvironment
 
 BUILDER = 1  # raised when the same recipe shall give another model
 MANIFEST = "manifest.json"

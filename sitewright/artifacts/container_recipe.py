@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from sitewright.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest
+from sitewright.artifacts.recipes import AbsolutePath, Check, Recipe, RelativePath, digest_of, file_digest
 
 BUILDER = 1  # raised when the same recipe shall give another image
 _REPOSITORY = r"^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 
 from sitewright.errors import SitewrightError
-from sitewright.redfish_http import Bmc, RedfishError, RedfishHttp
+from sitewright.provisioning.redfish_http import Bmc, RedfishError, RedfishHttp
 
 if TYPE_CHECKING:
     from sitewright.site import Node, Site

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sitewright.artifacts.inside import SEARCH_PATH, run, together
 from sitewright.errors import SitewrightError
-from sitewright.inside import SEARCH_PATH, run, together
 
 TIMEOUT = 1200  # seconds; 20 to 90 on a near mirror
 NO_RECOMMENDS = 'APT::Install-Recommends "false"'

@@ -1,0 +1,1 @@
+"""What is built on the operator's machine and published: container images, environments and models."""
