@@ -237,7 +237,9 @@ def test_a_deleted_first_machine_joins_the_others(lab):
 def test_a_machine_that_an_update_replaces_is_in_the_cluster_after_it(lab):
     identity, before = lab.identity(), lab.members("cp1")
     resources = json.loads(lab.pulumi("stack", "export"))["deployment"]["resources"]
-    [urn] = [found["urn"] for found in resources if found["urn"].endswith("kubevirt.io/v1:VirtualMachine::cp3")]
+    [urn] = [
+        found["urn"] for found in resources if found["urn"].endswith("kubevirt.io/v1:VirtualMachine::cp3")
+    ]
     lab.pulumi("up", "--replace", urn, "--yes", "--skip-preview")
     lab.wait_for(lab.is_whole, 180)
     after = lab.members("cp1")
