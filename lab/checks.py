@@ -1,5 +1,6 @@
 """What must be true before the lab makes anything: every problem is found and reported in one run."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ def check(plan: LabPlan) -> None:
         *ports_in_use(plan),
         *too_little_memory(plan, available_memory(), cgroup.memory_used(paths.lab_name())),
         *too_little_disk(plan.state),
-        *too_few_watchers(plan),
+        *too_few_watchers(plan, int(INOTIFY_LIMIT.read_text()), watchers_of_others()),
         *tools_not_built(),
     ]
     if len(problems) == 1:
@@ -136,20 +137,35 @@ def too_little_disk(state: Path, free: int | None = None) -> list[SitewrightErro
     ]
 
 
-def too_few_watchers(plan: LabPlan, limit: int | None = None) -> list[SitewrightError]:
-    """All machines share the host's instances of inotify; where they run out, kube-proxy and others end with "too
-    many open files". limit: the host's, without it as it is set now."""
+def too_few_watchers(plan: LabPlan, limit: int, others: int) -> list[SitewrightError]:
+    """All machines share the host's instances of inotify; where they run out, containerd and kube-proxy end with "too
+    many open files". limit: what the host allows; others: held by processes outside of the lab."""
     vms, nodes = len(plan.site.vms), len(plan.site.nodes)
     needed = vms * WATCHERS_OF_A_VM + nodes * WATCHERS_OF_A_NODE + WATCHERS_OF_SERVICES
-    limit = limit if limit is not None else int(INOTIFY_LIMIT.read_text())
-    if limit >= needed:
+    if limit - others >= needed:
         return []
     return [
         SitewrightError(
-            f"inotify: {limit} instances are allowed, {vms + nodes} machines need {needed}",
+            f"inotify: {limit} instances are allowed, others hold {others}, {vms + nodes} machines need {needed}",
             "Allow more: `sysctl -w fs.inotify.max_user_instances=1024`.",
         )
     ]
+
+
+def watchers_of_others() -> int:
+    ours = cgroup.processes(paths.lab_name())
+    return sum(
+        _watchers(process) for process in Path("/proc").glob("[0-9]*") if int(process.name) not in ours
+    )
+
+
+def _watchers(process: Path) -> int:
+    """Instances of inotify that it holds; none once it has ended."""
+    found = 0
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            found += str(descriptor.readlink()) == "anon_inode:inotify"
+    return found
 
 
 def tools_not_built() -> Iterable[SitewrightError]:

@@ -1,5 +1,6 @@
 """What is refused before anything is made, and with which words."""
 
+import ctypes
 import os
 import socket
 
@@ -71,9 +72,21 @@ def test_the_labs_own_ports_are_not_in_use(plan, monkeypatch):
 
 
 def test_too_few_instances_of_inotify_are_said_with_the_number_needed(plan):
-    assert checks.too_few_watchers(plan, limit=128) == []
-    [problem] = checks.too_few_watchers(plan, limit=71)
-    assert problem.message == "inotify: 71 instances are allowed, 3 machines need 72"
+    assert checks.too_few_watchers(plan, limit=128, others=56) == []
+    [problem] = checks.too_few_watchers(plan, limit=128, others=57)
+    assert problem.message == "inotify: 128 instances are allowed, others hold 57, 3 machines need 72"
+
+
+def test_instances_of_inotify_outside_of_the_lab_are_counted(monkeypatch):
+    monkeypatch.setattr(checks.cgroup, "processes", lambda group: set())
+    before = checks.watchers_of_others()
+    descriptor = ctypes.CDLL(None).inotify_init()
+    try:
+        assert checks.watchers_of_others() > before
+        monkeypatch.setattr(checks.cgroup, "processes", lambda group: {os.getpid()})
+        assert checks.watchers_of_others() <= before
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
