@@ -13,6 +13,7 @@ class ModelStoreSpec(Model):
     environment: str = Field(description="images/environments/<name>")
     publish_dir: str = Field(description="the shared file system as this machine sees it")
     path: str = Field(description="the shared file system as nodes see it")
+    adapters: str = Field("", description="directory of the model's LoRA adapters there; empty: it has none")
 
 
 class ModelStore(pulumi.ComponentResource):
@@ -32,6 +33,7 @@ class ModelStore(pulumi.ComponentResource):
                 "model": spec.model,
                 "publish_dir": spec.publish_dir,
                 "path": spec.path,
+                **({"adapters": spec.adapters} if spec.adapters else {}),
             },
             files=[f"images/environments/{spec.environment}/**", f"images/models/{spec.model}/**"],
             timeout="60m",

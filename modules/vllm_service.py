@@ -23,6 +23,7 @@ MIN_READY_SECONDS = 20  # a replica that dies of its first requests must not mak
 BLADE_LABEL = "sitewright.dev/blade"  # xname of the blade: nodes of one lose power together
 PRIORITY_CLASS = "inference"
 MAX_SEQUENCES = 8
+MAX_LORA_RANK = 64
 WATCHDOG = Path(__file__).with_name("vllm_watchdog.py").read_text()
 TAINT = r"^[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"  # as kubectl writes one
 
@@ -48,6 +49,9 @@ class VllmServiceSpec(Model):
     node_port: int | None = Field(None, ge=30000, le=32767)
     clients: tuple[IPv4Network, ...] = Field((), description="who may ask, beside pods of the namespace")
     max_model_len: int | None = Field(None, ge=1)
+    adapters: str = Field(
+        "", description="directory of LoRA adapters as a node sees it; each is served under its own name"
+    )
     startup_budget: int = Field(900, ge=60, description="seconds a replica may take to load")
     drain_timeout: int = Field(600, ge=1, description="seconds a stream may take to end")
 
@@ -141,7 +145,7 @@ def _pod(spec: VllmServiceSpec) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _grace(spec),
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
-        **({"tolerations": [_toleration(taint) for taint in spec.taints]} if spec.taints else {}),
+        **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [
             _spread(spec, "kubernetes.io/hostname", "DoNotSchedule"),
             # A wish: a pool may have fewer blades than replicas.
@@ -181,7 +185,8 @@ def _turn(spec: VllmServiceSpec) -> int:
     return _grace(spec) + spec.startup_budget + SLACK_SECONDS
 
 
-def _toleration(taint: str) -> dict[str, str]:
+def toleration(taint: str) -> dict[str, str]:
+    """Of a taint as kubectl writes it: `key=value:Effect`, `key:Effect`."""
     identity, _, effect = taint.rpartition(":")
     key, has_value, value = identity.partition("=")
     wanted = {"operator": "Equal", "value": value} if has_value else {"operator": "Exists"}
@@ -240,6 +245,9 @@ def _arguments(spec: VllmServiceSpec) -> list[str]:
         arguments += ["--max-model-len", str(spec.max_model_len)]
     if spec.gpus > 1:
         arguments += ["--tensor-parallel-size", str(spec.gpus)]
+    if spec.adapters:
+        arguments += ["--enable-lora", "--max-lora-rank", str(MAX_LORA_RANK)]
+        arguments += ["--max-loras", "4", "--max-cpu-loras", "16"]
     if spec.gpus == 0:
         # Together these skip the warm-up; without the size of the cache it claims 92 % of the memory.
         arguments += ["--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M"]
@@ -255,6 +263,14 @@ def _environment(spec: VllmServiceSpec) -> dict[str, str]:
         # Its own 600 s would end a large model's start before the startup probe does.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(spec.startup_budget),
     }
+    if spec.adapters:
+        # Every replica, old or new, finds an adapter by its name at its first use. Adapters that are loaded through
+        # the API are lost when a replica restarts (vllm issue 12174).
+        common |= {
+            "VLLM_PLUGINS": "lora_filesystem_resolver",
+            "VLLM_LORA_RESOLVER_CACHE_DIR": spec.adapters,
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        }
     if spec.gpus:
         return common
     return common | {

@@ -4,13 +4,19 @@ Needs:    the ClusterHandle and the pool of each model.
 Provides: ServicesHandle, the URL of each model.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from ipaddress import IPv4Network
+from typing import Any
 
 import pulumi
 
+from modules.fine_tuning import FineTuning, FineTuningSpec
 from modules.model_store import ModelStore, ModelStoreSpec
 from modules.vllm_service import PORT, ServingPriority, VllmService, VllmServiceSpec
 from sitewright.site import ServedModel, Site
+from sitewright.site.sections import FineTuning as FineTuningSection
+from sitewright.tuning.template import ADAPTERS
 from stacks.access import environment
 from stacks.clusters import registry_images
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
@@ -31,6 +37,7 @@ def services(
         for name in sorted({model.cluster for model in site.services.models})
     }
     stores: dict[str, ModelStore] = {}
+    tunable: dict[str, pulumi.Output[dict[str, Any]]] = {}
     for model in site.services.models:
         # Models of one software environment in turn: two builds of it would write into one directory.
         before = [stores[model.environment]] if model.environment in stores else []
@@ -44,6 +51,7 @@ def services(
             model_path=store.model_path,
             model_digest=store.model_digest,
         )
+        tunable[model.name] = published.apply(partial(_tunable, model))
         VllmService(
             _spec(site, model),
             published,
@@ -57,7 +65,44 @@ def services(
                 ],
             ),
         )
+    if site.services.fine_tuning is not None:
+        _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models})
+
+
+def _fine_tuning(
+    site: Site,
+    wanted: FineTuningSection,
+    clusters: dict[str, ClusterHandle],
+    tunable: dict[str, pulumi.Output[dict[str, Any]]],
+) -> None:
+    pool = site.pool(wanted.pool)
+    spec = FineTuningSpec(
+        namespace=wanted.namespace,
+        pool=pool.name,
+        taints=tuple(pool.taints),
+        gpus=wanted.gpus,
+        cpus=wanted.cpus,
+        memory=wanted.memory,
+        shared_path=site.shared_filesystem.path,
+        publish_dir=str(site.shared_filesystem.publish_dir),
+    )
+    cluster = clusters[pool.cluster]
+    FineTuning(
+        spec,
+        {name: tunable[name] for name in wanted.models},
+        opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=cluster.ready),
+    )
+
+
+def _tunable(model: ServedModel, found: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "path": found["model_path"],
+        "digest": found["model_digest"],
+        "python": found["python"],
+        "image": found["image"],
+        "max_length": model.max_model_len,
+    }
 
 
 def _store(site: Site, model: ServedModel) -> ModelStoreSpec:
@@ -67,6 +112,7 @@ def _store(site: Site, model: ServedModel) -> ModelStoreSpec:
         environment=model.environment,
         publish_dir=str(site.shared_filesystem.publish_dir),
         path=site.shared_filesystem.path,
+        adapters=f"{ADAPTERS}/{model.name}" if model.adapters else "",
     )
 
 
@@ -86,6 +132,7 @@ def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
         node_port=model.node_port,
         clients=_clients(site, model),
         max_model_len=model.max_model_len,
+        adapters=f"{site.shared_filesystem.path}/{ADAPTERS}/{model.name}" if model.adapters else "",
     )
 
 

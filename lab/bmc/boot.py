@@ -16,6 +16,7 @@ from lab.bmc.report import Report
 from lab.machine import Bind, Machine
 from sitewright.errors import SitewrightError
 from sitewright.site import Node, Site
+from sitewright.tuning.template import RUNS
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ class Boot:
                 self._report.console(f"warning: {name} {url} is not there: a real node would not boot")
 
     def _machine(self, script: ipxe.Script, mounted: root.Root) -> Machine:
-        node, shared = self._node, self._surroundings.shared
-        shared.mkdir(parents=True, exist_ok=True)
+        node = self._node
         return Machine(
             name=node.xname,
             root=mounted.directory,
@@ -107,7 +107,14 @@ class Boot:
             mac=node.mac,
             cpus=node.cpus,
             memory=node.memory,
-            binds=(*mounted.binds, Bind(shared, self._surroundings.shared_path, read_only=True)),
+            binds=(*mounted.binds, *self._shared()),
             init_args=script.arguments,
             exit_on_reboot=True,  # a diskless node that reboots boots from the network again
         )
+
+    def _shared(self) -> list[Bind]:
+        """The parallel file system, which nodes can write where fine-tuning runs are kept."""
+        shared, path = self._surroundings.shared, self._surroundings.shared_path
+        runs = shared / RUNS
+        runs.mkdir(parents=True, exist_ok=True)
+        return [Bind(shared, path, read_only=True), Bind(runs, f"{path}/{RUNS}")]

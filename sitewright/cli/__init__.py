@@ -10,10 +10,12 @@ import click
 from sitewright.errors import SitewrightError
 
 COMMANDS = {
+    "adapters": "What fine-tuning made, as it is served: list, show, publish, warm.",
     "config": "Look at site files: check, show, schema.",
     "lab": "The one-machine site: up, down, status, logs, ssh, power.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",
+    "tune": "Fine-tuning runs: check, submit, list, logs, cancel, resume.",
 }
 """Subcommand → its line in the help; the command itself is `sitewright.cli.<name>.<name>`."""
 

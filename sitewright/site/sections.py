@@ -247,10 +247,29 @@ class ServedModel(Model):
     """port on every node; default: none (cluster only)"""
     max_model_len: int | None = Field(default=None, ge=1)
     """context length in tokens; default: the model's own"""
+    adapters: bool = False
+    """whether LoRA adapters published for it are served"""
+
+
+class FineTuning(Model):
+    models: list[str] = Field(min_length=1)
+    """which of services.models may be tuned"""
+    pool: str
+    """one of pools, in the cluster of the models; where runs go"""
+    namespace: DnsLabel = "fine-tuning"
+    """Kubernetes namespace of the runs"""
+    gpus: int = Field(default=1, ge=0, le=1)
+    """GPUs per run: one, or none to train on CPU"""
+    cpus: int = Field(ge=1)
+    """CPUs per run"""
+    memory: Quantity = Field(ge=GIB)
+    """memory limit per run"""
 
 
 class Services(Model):
     models: list[ServedModel] = Field(default_factory=list)
+    fine_tuning: FineTuning | None = None
+    """fine-tuning runs; default: none"""
 
 
 class Published(Model):

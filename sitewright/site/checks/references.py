@@ -14,6 +14,7 @@ def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _control_planes(site, known)
     yield from _pools(site, known)
     yield from _models(site, known)
+    yield from _fine_tuning(site, known)
     yield from _bmc_overrides(site, known)
 
 
@@ -70,6 +71,26 @@ def _models(site: Site, known: Known) -> Iterator[Finding]:
         if pool.cluster != model.cluster:
             message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
             yield Finding((*loc, "pool"), message)
+
+
+def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
+    wanted = site.services.fine_tuning
+    if wanted is None:
+        return
+    loc: Loc = ("services", "fine_tuning")
+    yield from _defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
+    models = {model.name: model for model in site.services.models}
+    pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
+    for index, name in enumerate(wanted.models):
+        yield from _defined(models, "model", name, (*loc, "models", index))
+        if name not in models or pool is None:
+            continue
+        if models[name].cluster != pool.cluster:
+            message = f"model {name!r} is in cluster {models[name].cluster!r}, pool {pool.name!r} in {pool.cluster!r}"
+            yield Finding((*loc, "models", index), message)
+        if not models[name].adapters:
+            message = f"model {name!r} serves no adapters; write `adapters: true` there"
+            yield Finding((*loc, "models", index), message)
 
 
 def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:

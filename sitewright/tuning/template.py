@@ -1,0 +1,145 @@
+"""What a cluster offers for fine-tuning, and the Kubernetes Job that a run becomes there.
+
+`pulumi up` leaves the template in a ConfigMap; `sitewright tune` makes one Job of it per run. A run is an event, not
+a desired state, so no Job is ever part of a stack.
+
+On the shared file system:
+
+    runs/<run>/            what one run reads, writes and leaves
+    adapters/<model>/<id>/ what is served beside the model, one directory per version, never changed
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CONFIG_MAP = "fine-tuning"  # name of the ConfigMap
+TEMPLATE, ENTRY = "template.json", "fine_tuning_entry.py"  # its keys
+RUNS, ADAPTERS = "runs", "adapters"  # directories of the shared file system
+RUN_LABEL = "sitewright.dev/run"
+COMPONENT = {"app.kubernetes.io/component": "fine-tuning"}
+STOPPED = 75  # exit status of a run that has written a checkpoint and is to be continued
+HOPELESS = 1  # exit status of a run that said what is wrong: trying again would say it again
+TRIES = 6  # pods that may crash without a word before the Job is given up
+GRACE = 600  # seconds from SIGTERM to SIGKILL: the longest step and the writing of a checkpoint
+
+
+class TunableModel(BaseModel):
+    """A served model, and what serves and trains it. All paths as a node sees them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(description="weights")
+    digest: str = Field(description="of the weights")
+    python: str = Field(description="interpreter of the software environment")
+    image: str = Field(description="container image by digest")
+    max_length: int | None = Field(None, description="tokens of one row; None: the model's own")
+
+
+class TrainingTemplate(BaseModel):
+    """Where and how runs of one cluster go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    namespace: str
+    models: dict[str, TunableModel] = Field(description="by the name under which a model is served")
+    serving_namespace: str = Field(description="namespace of the models' pods")
+    node_selector: dict[str, str]
+    tolerations: list[dict[str, str]]
+    gpus: int = Field(description="per run; 0 trains on CPU")
+    cpus: int = Field(description="per run")
+    memory: str = Field(description="limit per run, as Kubernetes writes it")
+    shared_path: str = Field(description="the shared file system as nodes see it")
+    publish_dir: str = Field(description="the same as the operator's machine sees it")
+
+
+def job(template: TrainingTemplate, run: str, model: str, time_limit: int) -> dict[str, Any]:
+    """The Job of one run, called as the run is.
+
+    time_limit: seconds, pauses not counted; a run that takes longer is ended, and can be resumed.
+    A pod that is preempted, drained or lost with its node counts as no failure; another one continues from the last
+    checkpoint once the first is gone, since two must not write into one directory.
+    """
+    tuned = template.models[model]
+    labels = {**COMPONENT, RUN_LABEL: run, "sitewright.dev/model": model}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": run, "namespace": template.namespace, "labels": labels},
+        "spec": {
+            "backoffLimit": TRIES,
+            "activeDeadlineSeconds": time_limit,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {"action": "Ignore", "onExitCodes": _exit_codes(STOPPED)},
+                    {"action": "FailJob", "onExitCodes": _exit_codes(HOPELESS)},
+                ]
+            },
+            "template": {"metadata": {"labels": labels}, "spec": _pod(template, tuned, run)},
+        },
+    }
+
+
+def _exit_codes(status: int) -> dict[str, Any]:
+    return {"containerName": "train", "operator": "In", "values": [status]}
+
+
+def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str, Any]:
+    runs = f"{template.shared_path}/{RUNS}/{run}"
+    return {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": GRACE,
+        "nodeSelector": template.node_selector,
+        "tolerations": template.tolerations,
+        "containers": [
+            {
+                "name": "train",
+                "image": tuned.image,
+                # No shell in between: the program itself gets the SIGTERM on which it writes a checkpoint.
+                "command": [tuned.python, f"/entry/{ENTRY}", runs],
+                "env": [{"name": key, "value": value} for key, value in _environment(template).items()],
+                "resources": _resources(template),
+                "volumeMounts": [
+                    {"name": "shared", "mountPath": template.shared_path, "readOnly": True},
+                    {"name": "run", "mountPath": runs},
+                    {"name": "entry", "mountPath": "/entry", "readOnly": True},
+                    {"name": "shm", "mountPath": "/dev/shm"},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "shared", "hostPath": {"path": template.shared_path, "type": "Directory"}},
+            {"name": "run", "hostPath": {"path": runs, "type": "Directory"}},
+            {"name": "entry", "configMap": {"name": CONFIG_MAP, "items": [{"key": ENTRY, "path": ENTRY}]}},
+            {
+                "name": "shm",
+                "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi" if template.gpus else "64Mi"},
+            },
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
+        ],
+    }
+
+
+def _resources(template: TrainingTemplate) -> dict[str, Any]:
+    limits = {"memory": template.memory}
+    if template.gpus:
+        limits["nvidia.com/gpu"] = str(template.gpus)
+    # Without a GPU a run takes what serving leaves over.
+    return {"limits": limits, "requests": {**limits, "cpu": str(template.cpus) if template.gpus else "250m"}}
+
+
+def _environment(template: TrainingTemplate) -> dict[str, str]:
+    return {
+        "HOME": "/tmp",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        # One order of additions, whatever the node has.
+        "OMP_NUM_THREADS": str(template.cpus),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
