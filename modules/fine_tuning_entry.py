@@ -191,7 +191,10 @@ def load(request: dict[str, Any]) -> tuple[Any, Any]:
             target_modules=lora["target_modules"],
             task_type="CAUSAL_LM",
         )
-        model = get_peft_model(model, config)
+        try:
+            model = get_peft_model(model, config)
+        except ValueError as error:  # no layer is called as `target_modules` says
+            raise HopelessError(str(error)) from error
     return model, tokenizer
 
 

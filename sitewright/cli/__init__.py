@@ -13,6 +13,7 @@ COMMANDS = {
     "adapters": "What fine-tuning made, as it is served: list, show, publish, warm.",
     "config": "Look at site files: check, show, schema.",
     "lab": "The one-machine site: up, down, status, logs, ssh, power.",
+    "lint": "Manifests that serve models: what will fail on a site, and why.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",
     "tune": "Fine-tuning runs: check, submit, list, logs, cancel, resume.",

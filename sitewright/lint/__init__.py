@@ -1,0 +1,1 @@
+"""Rules for manifests that serve models with vLLM: what will fail on a site, and why."""
