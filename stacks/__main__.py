@@ -49,6 +49,8 @@ def main() -> None:
     pulumi.export("kubeconfigs", {name: c.kubeconfig for name, c in handles.items()})
     pulumi.export("nodes", _node_table(site, pools))
     pulumi.export("models", served.models)
+    if served.keys:
+        pulumi.export("gateway_keys", served.keys)
     pulumi.export("curl", {name: _curl(name, url) for name, url in served.models.items()})
 
 

@@ -1,5 +1,6 @@
 """How this machine gets at what a site owns: the files the site file names, the addresses it publishes."""
 
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from sitewright.errors import SitewrightError
@@ -33,6 +34,21 @@ def ssh_public_key(site: Site) -> str:
     return _read(
         f"{site.ssh.private_key}.pub", "it is put on every VM and node", "Make a key pair with ssh-keygen"
     ).strip()
+
+
+def nodes_and_machines(site: Site, cluster: str) -> tuple[IPv4Network, ...]:
+    """The networks that ask through a node port of a cluster: those of VMs and of the cluster's nodes.
+
+    A node that passes a request on to another one does so under its own address; in RKE2, whose network is an
+    overlay, under one of the pod network (Kubernetes, "Using Source IP", services of type NodePort). There a
+    node port opens a service to all pods.
+    """
+    found = site.cluster(cluster)
+    pools = [pool.network for pool in site.pools if pool.cluster == cluster]
+    names = {*(vm.network for vm in site.vms), *pools}
+    cidrs = [network.cidr for network in site.networks if network.name in names]
+    overlay = [found.pod_cidr] if found.distribution == "rke2" else []
+    return tuple(map(IPv4Network, [*cidrs, *overlay]))
 
 
 def redfish_url(site: Site, address: str) -> str:

@@ -48,9 +48,11 @@ class NodePoolHandle:
 
 @dataclass(frozen=True)
 class ServicesHandle:
-    """From services. models: URL of each served model as the operator's machine reaches it."""
+    """From services. models: URL of each served model as the operator's machine reaches it; keys: of each team, for
+    the gateway, secrets."""
 
     models: dict[str, pulumi.Input[str]] = field(default_factory=dict)
+    keys: dict[str, pulumi.Output[str]] = field(default_factory=dict)
 
 
 def kubernetes_provider(

@@ -6,7 +6,6 @@ Provides: ServicesHandle, the URL of each model.
 
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import IPv4Network
 from typing import Any
 
 import pulumi
@@ -17,8 +16,9 @@ from modules.vllm_service import PORT, ServingPriority, VllmService, VllmService
 from sitewright.site import ServedModel, Site
 from sitewright.site.sections import FineTuning as FineTuningSection
 from sitewright.tuning.template import ADAPTERS
-from stacks.access import environment
+from stacks.access import environment, nodes_and_machines
 from stacks.clusters import registry_images
+from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
 
 
@@ -27,7 +27,10 @@ def services(
 ) -> ServicesHandle:
     if not site.services.models:
         return ServicesHandle()
-    names = tuple(sorted({model.image for model in site.services.models}))
+    front = site.services.gateway
+    names = tuple(
+        sorted({model.image for model in site.services.models} | ({front.image} if front else set()))
+    )
     images = registry_images(site, "service-images", names)
     priorities = {
         name: ServingPriority(
@@ -37,6 +40,7 @@ def services(
         for name in sorted({model.cluster for model in site.services.models})
     }
     stores: dict[str, ModelStore] = {}
+    served: dict[str, VllmService] = {}
     tunable: dict[str, pulumi.Output[dict[str, Any]]] = {}
     for model in site.services.models:
         # Models of one software environment in turn: two builds of it would write into one directory.
@@ -52,7 +56,7 @@ def services(
             model_digest=store.model_digest,
         )
         tunable[model.name] = published.apply(partial(_tunable, model))
-        VllmService(
+        served[model.name] = VllmService(
             _spec(site, model),
             published,
             opts=pulumi.ResourceOptions(
@@ -67,7 +71,8 @@ def services(
         )
     if site.services.fine_tuning is not None:
         _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
-    return ServicesHandle({model.name: _url(site, model) for model in site.services.models})
+    keys = gateway(site, front, images, clusters[front.cluster], list(served.values())) if front else {}
+    return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
 
 def _fine_tuning(
@@ -130,27 +135,10 @@ def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
         cpus=model.cpus,
         memory=model.memory,
         node_port=model.node_port,
-        clients=_clients(site, model),
+        clients=nodes_and_machines(site, model.cluster) if model.node_port is not None else (),
         max_model_len=model.max_model_len,
         adapters=f"{site.shared_filesystem.path}/{ADAPTERS}/{model.name}" if model.adapters else "",
     )
-
-
-def _clients(site: Site, model: ServedModel) -> tuple[IPv4Network, ...]:
-    """The networks that ask through the node port: those of VMs and of the cluster's nodes.
-
-    A node that passes a request on to another one does so under its own address; in RKE2, whose network is an
-    overlay, under one of the pod network (Kubernetes, "Using Source IP", services of type NodePort). There a
-    node port opens the model to all pods.
-    """
-    if model.node_port is None:
-        return ()
-    cluster = site.cluster(model.cluster)
-    pools = [pool.network for pool in site.pools if pool.cluster == model.cluster]
-    names = {*(vm.network for vm in site.vms), *pools}
-    cidrs = [network.cidr for network in site.networks if network.name in names]
-    overlay = [cluster.pod_cidr] if cluster.distribution == "rke2" else []
-    return tuple(map(IPv4Network, [*cidrs, *overlay]))
 
 
 def _url(site: Site, model: ServedModel) -> str:

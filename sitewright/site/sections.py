@@ -266,8 +266,46 @@ class FineTuning(Model):
     """memory limit per run"""
 
 
+class AliasTarget(Model):
+    model: str
+    """one of services.models"""
+    adapter: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]*--v[1-9][0-9]*$")
+    """a published adapter of it, NAME--vN; default: the model itself"""
+    weight: int = Field(default=1, ge=1, le=1000)
+    """share of the requests, relative to the other targets"""
+
+
+class GatewayAlias(Model):
+    name: ModelName
+    """model name that clients ask for"""
+    targets: list[AliasTarget] = Field(min_length=1)
+    """what answers; several with weights are a canary"""
+
+
+class Gateway(Model):
+    cluster: str
+    """one of clusters; all models served there are behind the gateway"""
+    pool: str
+    """one of pools, in that cluster; where the gateway runs"""
+    environment: DnsLabel = "litellm"
+    """images/environments/<name>"""
+    image: DnsLabel
+    """images/containers/<name>"""
+    replicas: int = Field(default=2, ge=1)
+    memory: Quantity = Field(default=GIB, ge=GIB // 2)
+    """memory limit per replica"""
+    node_port: int | None = Field(default=None, ge=30000, le=32767)
+    """port on every node; default: none (cluster only)"""
+    teams: list[DnsLabel] = Field(default_factory=list)
+    """each gets a key: stack output gateway_keys"""
+    aliases: list[GatewayAlias] = Field(default_factory=list)
+    """further model names; default: none"""
+
+
 class Services(Model):
     models: list[ServedModel] = Field(default_factory=list)
+    gateway: Gateway | None = None
+    """one address for all models of a cluster, with keys; default: none"""
     fine_tuning: FineTuning | None = None
     """fine-tuning runs; default: none"""
 

@@ -171,7 +171,7 @@ def gateway_spec(base: str) -> LlmGatewaySpec:
             "models": [
                 model("tiny", ("ok", 1)),
                 model("canary", ("ok", 9), ("ok-too", 1)),
-                model("retried", ("busy", 1), ("ok", 1)),
+                *(model(f"retried-{place}", ("busy", 1), ("ok", 1)) for place in range(20)),
                 model("overloaded", ("busy", 1)),
                 model("replaced", ("busy", 1), fallbacks=["tiny"]),
                 model("slow", ("slow", 1)),

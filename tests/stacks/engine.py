@@ -39,6 +39,7 @@ RESULTS = {
         "model_path": f"{given['path']}/models/{given['model']}",
         "model_digest": "sha256:2",
     },
+    "prepare-software": lambda given: {"python": f"{given['path']}/environments/l/bin/python"},
 }
 
 

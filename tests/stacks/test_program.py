@@ -21,7 +21,8 @@ def test_a_first_preview_needs_no_cluster_and_shows_the_same_resources(program, 
     after = request.getfixturevalue("lab" if name == "lab" else "alps")
     assert preview.resources.keys() == after.resources.keys()
     # What procedures return is not known yet; what the site file says is.
-    assert preview.outputs.keys() == {"virtual_machines", "models", "curl"}
+    keys = {"gateway_keys"} if name == "example-alps" else set()
+    assert preview.outputs.keys() == {"virtual_machines", "models", "curl"} | keys
 
 
 def test_the_stack_gives_up_all_that_an_operator_needs(lab):
@@ -37,7 +38,7 @@ def test_the_stack_gives_up_all_that_an_operator_needs(lab):
 
 
 def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
-    assert alps.outputs.keys() == OUTPUTS
+    assert alps.outputs.keys() == OUTPUTS | {"gateway_keys"}
     assert alps.outputs["models"] == {
         "apertus-70b": "http://apertus-70b.default.svc:8000/v1",
         "apertus-8b": "http://10.101.1.0:30800/v1",
@@ -48,7 +49,7 @@ def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
 
 
 def test_a_kubeconfig_is_a_secret_wherever_it_goes(site_run):
-    assert site_run.secret_outputs == {"kubeconfigs"}
+    assert site_run.secret_outputs - {"gateway_keys"} == {"kubeconfigs"}
     for resource in site_run.resources.values():
         for text in texts_in_clear(resource.inputs):
             assert "kubeconfig of" not in text, resource.urn
@@ -154,7 +155,7 @@ def test_a_site_of_thousands_of_nodes_is_a_graph_of_pools(program, site_file, al
     assert small.resources.keys() == alps.resources.keys()
     nodes = [plain(run["variables"]) for run in alps.playbooks().values() if "declare" in run["playbook"]]
     assert sum(len(variables["nodes"]) for variables in nodes) == 2688 + 40
-    assert len(alps.resources) < 100
+    assert len(alps.resources) < 120
 
 
 def test_a_model_tolerates_what_keeps_others_off_its_nodes(alps, lab):
@@ -268,7 +269,7 @@ def test_every_run_names_playbooks_that_exist(site_run):
 
 
 def test_a_refresh_looks_at_all_that_was_built_and_published(site_run):
-    made = ("fill-registry", "prepare-models", "build-boot-image")
+    made = ("fill-registry", "prepare-models", "prepare-software", "build-boot-image")
     for name, run in site_run.playbooks().items():
         if Path(run["playbook"]).stem in made:
             assert Path(run["verify"]).stem.startswith("verify-"), name
@@ -292,3 +293,26 @@ def test_procedures_read_the_site_file_that_the_program_read(program, site_file)
     file = site_file("lab")
     run = program(file)
     assert {found["environment"] for found in run.of(PLAYBOOK_RUN).values()} == {str(file)}
+
+
+def test_each_team_has_a_key_that_is_a_secret_wherever_it_goes(alps):
+    assert alps.outputs["gateway_keys"].keys() == {"climate", "materials"}
+    assert "gateway_keys" in alps.secret_outputs
+    (active,) = [
+        found
+        for found in alps.of("Secret").values()
+        if found["metadata"]["name"] == "llm-gateway-keys-active"
+    ]
+    assert list(texts_in_clear(active["data"])) == []
+
+
+def test_an_alias_is_served_by_versions_with_weights(alps):
+    (settings,) = [found for found in alps.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
+    entries = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    shares = {
+        entry["litellm_params"]["model"].rpartition("/")[2]: entry["litellm_params"]["weight"]
+        for entry in entries
+        if entry["model_name"] == "alps-assistant"
+    }
+    assert shares == {"assistant--v1": 19, "assistant--v2": 1}
+    assert {entry["model_name"] for entry in entries} == {"alps-assistant", "apertus-8b", "apertus-70b"}

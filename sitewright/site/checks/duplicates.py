@@ -6,7 +6,7 @@ from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names
 from sitewright.site.problems import Loc, dotted
-from sitewright.site.sections import HostOverride
+from sitewright.site.sections import Gateway, HostOverride, ServedModel
 from sitewright.site.xname import Xname
 
 
@@ -57,14 +57,16 @@ def _ports(site: Site) -> Iterator[Finding]:
         yield from _once(
             (f"port {item.port}", ("lab", "publish", index, "port"), "") for index, item in publish
         )
-    models = [
-        (index, model) for index, model in enumerate(site.services.models) if model.node_port is not None
+    services: list[tuple[Loc, ServedModel | Gateway]] = [
+        (("services", "models", index), model) for index, model in enumerate(site.services.models)
     ]
-    for cluster in dict.fromkeys(model.cluster for _, model in models):
+    if site.services.gateway is not None:
+        services.append((("services", "gateway"), site.services.gateway))
+    for cluster in dict.fromkeys(service.cluster for _, service in services):
         yield from _once(
-            (f"port {model.node_port}", ("services", "models", index, "node_port"), "")
-            for index, model in models
-            if model.cluster == cluster
+            (f"port {service.node_port}", (*loc, "node_port"), "")
+            for loc, service in services
+            if service.cluster == cluster and service.node_port is not None
         )
 
 

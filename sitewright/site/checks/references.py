@@ -15,6 +15,7 @@ def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _pools(site, known)
     yield from _models(site, known)
     yield from _fine_tuning(site, known)
+    yield from _gateway(site, known)
     yield from _bmc_overrides(site, known)
 
 
@@ -91,6 +92,31 @@ def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
         if not models[name].adapters:
             message = f"model {name!r} serves no adapters; write `adapters: true` there"
             yield Finding((*loc, "models", index), message)
+
+
+def _gateway(site: Site, known: Known) -> Iterator[Finding]:
+    wanted = site.services.gateway
+    if wanted is None:
+        return
+    loc: Loc = ("services", "gateway")
+    yield from _defined(known["clusters"], "cluster", wanted.cluster, (*loc, "cluster"))
+    yield from _defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
+    pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
+    if pool is not None and pool.cluster != wanted.cluster and wanted.cluster in (known["clusters"] or ()):
+        message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the gateway in {wanted.cluster!r}"
+        yield Finding((*loc, "pool"), message)
+    served = {model.name: model for model in site.services.models if model.cluster == wanted.cluster}
+    for index, alias in enumerate(wanted.aliases):
+        here: Loc = (*loc, "aliases", index)
+        taken = {*served, *(before.name for before in wanted.aliases[:index])}
+        if alias.name in taken:
+            yield Finding((*here, "name"), f"{alias.name!r} is a model already; give the alias another name")
+        for number, target in enumerate(alias.targets):
+            there: Loc = (*here, "targets", number)
+            yield from _defined(served, "model of this cluster", target.model, (*there, "model"))
+            if target.adapter and target.model in served and not served[target.model].adapters:
+                message = f"model {target.model!r} serves no adapters; write `adapters: true` there"
+                yield Finding((*there, "adapter"), message)
 
 
 def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:

@@ -1,0 +1,326 @@
+"""One address for all models of a cluster: LiteLLM with keys per team, retries, fallbacks and canaries.
+
+Two replicas without a database. What may be asked for is in the file LiteLLM starts with, who may ask is in two
+Secrets that are read while it runs. LiteLLM was published with a trojan once (litellm issue 24518): its packages are
+locked by hash, and its pods reach names and models and nothing else.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from modules import llm_gateway_config as litellm
+from modules.llm_gateway_spec import LlmGatewaySpec, Target
+from modules.manifest import Manifest
+from modules.spec import quantity
+from modules.vllm_service import PRIORITY_CLASS, toleration
+from sitewright.site.names import POOL_LABEL
+
+PORT = 4000
+PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
+SLACK_SECONDS = 30
+START_SECONDS = 300  # 12 on two idle cores, most of it imports
+USER = 65534
+SETTINGS, KEYS = "/etc/gateway", "/run/gateway/keys"
+HERE = Path(__file__).parent
+PROGRAMS = {
+    name: (HERE / name).read_text(encoding="utf-8")
+    for name in ("llm_gateway_auth.py", "llm_gateway_server.py")
+}
+
+
+def render(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
+    """The manifests of a gateway, in the order they are applied.
+
+    The two Secrets come without entries: whoever hands out keys puts them in, and keeps what they put.
+    """
+    secrets = [_secret(spec, spec.active_secret), _secret(spec, spec.blocked_secret)]
+    budget = [_disruption_budget(spec)] if spec.replicas > 1 else []
+    return [_network_policy(spec), _settings(spec), *secrets, _service(spec), *budget, _deployment(spec)]
+
+
+class LlmGateway(pulumi.ComponentResource):
+    """A gateway that answers once `ready` is there.
+
+    published: image and python, known only once they are published; they replace those of `spec`.
+    keys:      entries this program puts into the Secret with active keys, beside those that others put there.
+    """
+
+    def __init__(
+        self,
+        spec: LlmGatewaySpec,
+        published: pulumi.Input[dict[str, str]],
+        keys: pulumi.Input[Mapping[str, str]] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("sitewright:modules:LlmGateway", spec.name, None, opts)
+        rendered = pulumi.Output.from_input(published).apply(
+            lambda found: _deployment(spec.model_copy(update=dict(found)))
+        )
+        self.ready: list[pulumi.Resource] = []
+        for manifest in render(spec):
+            if manifest["kind"] == "Deployment":
+                # Kind and name do not depend on what is published, so the plan is whole before that exists.
+                manifest["spec"] = rendered["spec"]
+            if keys is not None and manifest["metadata"]["name"] == spec.active_secret:
+                manifest["data"] = pulumi.Output.secret(keys).apply(_encoded)
+            name = f"{spec.name}-{manifest['kind'].lower()}"
+            if manifest["kind"] == "Secret":
+                name = f"{spec.name}-{'active' if manifest['metadata']['name'] == spec.active_secret else 'blocked'}"
+            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
+        self.register_outputs({"url": self.url})
+
+
+def _encoded(keys: Mapping[str, str]) -> dict[str, str]:
+    return {name: base64.b64encode(key.encode()).decode() for name, key in keys.items()}
+
+
+def _data(spec: LlmGatewaySpec) -> dict[str, str]:
+    return {
+        "config.yaml": litellm.config(spec.models, spec.total_seconds, spec.stall_seconds),
+        "policy.json": litellm.policy(spec.models, spec.teams, spec.default_models),
+        **PROGRAMS,
+    }
+
+
+def _settings(spec: LlmGatewaySpec) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
+
+
+def _secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
+    # Without `data`, server-side apply leaves the entries of others alone.
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**_metadata(spec), "name": name},
+        "type": "Opaque",
+    }
+
+
+def _deployment(spec: LlmGatewaySpec) -> dict[str, Any]:
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in _data(spec).items()).encode())
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(spec, {"pulumi.com/timeoutSeconds": str(spec.replicas * _turn(spec))}),
+        "spec": {
+            "replicas": spec.replicas,
+            "selector": {"matchLabels": _labels(spec)},
+            # Unlike a model it needs no GPU, so the new replica comes before the old one goes.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "minReadySeconds": 10,
+            "progressDeadlineSeconds": _turn(spec) - SLACK_SECONDS,
+            "template": {
+                "metadata": {
+                    "labels": _labels(spec),
+                    # LiteLLM reads its file once: another file means other pods.
+                    "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
+                },
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _turn(spec: LlmGatewaySpec) -> int:
+    """Seconds in which a replica is replaced: the next one starts, then the old one drains."""
+    return START_SECONDS + _grace(spec) + 2 * SLACK_SECONDS
+
+
+def _grace(spec: LlmGatewaySpec) -> int:
+    """Seconds from the wish to end a pod to its kill."""
+    return PRE_STOP_SECONDS + spec.drain_timeout + SLACK_SECONDS
+
+
+def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
+    return {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": _grace(spec),
+        "priorityClassName": PRIORITY_CLASS,
+        "nodeSelector": {POOL_LABEL: spec.pool},
+        **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+                # A cordoned node is not an empty one.
+                "nodeTaintsPolicy": "Honor",
+                "matchLabelKeys": ["pod-template-hash"],
+                "labelSelector": {"matchLabels": _labels(spec)},
+            }
+        ],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(spec)],
+        "volumes": [
+            {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
+            {"name": "settings", "configMap": {"name": spec.name}},
+            {"name": "active", "secret": {"secretName": spec.active_secret, "defaultMode": 0o440}},
+            {"name": "blocked", "secret": {"secretName": spec.blocked_secret, "defaultMode": 0o440}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+        ],
+    }
+
+
+def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
+    alive = {"httpGet": {"path": "/health/liveliness", "port": PORT}}
+    return {
+        "name": "litellm",
+        "image": spec.image,
+        "command": [spec.python, f"{SETTINGS}/llm_gateway_server.py"],
+        "env": _environment(spec),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        # Native sleep: the image needs no shell.
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "startupProbe": {**alive, "periodSeconds": 2, "failureThreshold": START_SECONDS // 2},
+        "readinessProbe": {
+            "httpGet": {"path": "/health/readiness", "port": PORT},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            # No limit on CPU: throttling a serving process costs more than sharing.
+            "requests": {"cpu": "250m", "memory": quantity(spec.memory)},
+            "limits": {"memory": quantity(spec.memory)},
+        },
+        "volumeMounts": [
+            {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
+            {"name": "settings", "mountPath": SETTINGS, "readOnly": True},
+            {"name": "active", "mountPath": f"{KEYS}/active", "readOnly": True},
+            {"name": "blocked", "mountPath": f"{KEYS}/blocked", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
+    plain = {
+        "HOME": "/tmp",
+        "GATEWAY_PORT": str(PORT),
+        "GATEWAY_KEYS": KEYS,
+        "GATEWAY_MAX_OPEN": str(spec.max_open),
+        "GATEWAY_MAX_BODY": str(spec.max_body),
+        "GRACEFUL_SHUTDOWN_TIMEOUT": str(spec.drain_timeout),
+        # Otherwise it reads a .env file, and asks GitHub for prices.
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "WARNING",
+        "DISABLE_ADMIN_UI": "True",
+        "NO_DOCS": "True",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    key: dict[str, Any] = {"name": litellm.UPSTREAM_KEY, "value": "none"}
+    if spec.upstream_key:
+        key = {
+            "name": litellm.UPSTREAM_KEY,
+            "valueFrom": {"secretKeyRef": {"name": spec.upstream_key, "key": "key"}},
+        }
+    return [*({"name": name, "value": value} for name, value in plain.items()), key]
+
+
+def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
+    """Who reaches the gateway, and that it reaches names and targets only: a trojan has nowhere to send keys to."""
+    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(spec),
+        "spec": {
+            "podSelector": {"matchLabels": _labels(spec)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {
+                    "from": [{"podSelector": {}}, *networks],
+                    "ports": [{"protocol": "TCP", "port": PORT}],
+                }
+            ],
+            "egress": [_to_names(), *_to_targets(spec)],
+        },
+    }
+
+
+def _to_names() -> dict[str, Any]:
+    return {
+        "to": [_pods("kube-system", {"k8s-app": "kube-dns"})],
+        "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
+    }
+
+
+def _to_targets(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
+    targets = [target for model in spec.models for target in model.targets]
+    rules = [{"to": [_peer(one)], "ports": [{"protocol": "TCP", "port": one.port}]} for one in targets]
+    return [rule for place, rule in enumerate(rules) if rule not in rules[:place]]
+
+
+def _peer(target: Target) -> dict[str, Any]:
+    if target.address:
+        return {"ipBlock": {"cidr": f"{target.address}/32"}}
+    assert target.service  # one of the two, says the model
+    name, namespace = target.service
+    return _pods(namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "vllm"})
+
+
+def _pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": labels},
+    }
+
+
+def _service(spec: LlmGatewaySpec) -> dict[str, Any]:
+    port: dict[str, Any] = {"name": "http", "port": PORT, "targetPort": PORT}
+    if spec.node_port:
+        port["nodePort"] = spec.node_port
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        # Applied before its pods exist; the Deployment is what is waited for.
+        "metadata": _metadata(spec, {"pulumi.com/skipAwait": "true"}),
+        "spec": {
+            "type": "NodePort" if spec.node_port else "ClusterIP",
+            "selector": _labels(spec),
+            "ports": [port],
+        },
+    }
+
+
+def _disruption_budget(spec: LlmGatewaySpec) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(spec),
+        "spec": {
+            "maxUnavailable": 1,
+            # A gateway that crashes in a loop must not block every drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": _labels(spec)},
+        },
+    }
+
+
+def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    made = {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)}
+    return {**made, **({"annotations": annotations} if annotations else {})}
+
+
+def _labels(spec: LlmGatewaySpec) -> dict[str, str]:
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "llm-gateway"}

@@ -1,0 +1,133 @@
+"""LiteLLM's proxy behind a door: the few paths clients need, a limit on what is open, and a polite end.
+
+LiteLLM mounts over a hundred paths, some of which ask for no key, and takes orders from headers and query strings. What
+is not on the list here never reaches it. Run in the gateway's pod as `python llm_gateway_server.py`, beside
+config.yaml, policy.json and llm_gateway_auth.py; no other module of ours is there.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+HEALTH = ("/health/liveliness", "/health/readiness")
+PATHS = {
+    **dict.fromkeys(("/v1/models", *HEALTH), "GET"),
+    **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/embeddings"), "POST"),
+}
+# Everything else a client sends, such as x-litellm-timeout or x-api-key, would be an order to LiteLLM.
+REQUEST_HEADERS = frozenset([b"authorization", b"content-length", b"accept", b"host", b"user-agent"])
+JSON = (b"content-type", b"application/json")  # LiteLLM also reads forms, which say other things
+HIDDEN = (b"x-litellm-", b"llm_provider-")  # name backends by address and other teams' spending
+SHOWN = b"x-litellm-call-id"  # what a user tells support
+RETRY_SECONDS = b"1"
+
+
+class Door:
+    """An ASGI application that lets through to another one what is on the list.
+
+    limit: requests for models open at once; more are answered with 503 and Retry-After.
+    max_body: bytes of a request; longer ones are answered with 413.
+    """
+
+    def __init__(self, app: App, limit: int, max_body: int) -> None:
+        self._app, self._limit, self._max_body = app, limit, max_body
+        self._open = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif refusal := self._refusal(scope):
+            await _answer(send, *refusal)
+        elif scope["path"] in HEALTH:
+            await self._app(_plain(scope), receive, send)
+        else:
+            await self._pass(scope, receive, send)
+
+    def _refusal(self, scope: Message) -> tuple[int, str] | None:
+        method = PATHS.get(scope["path"])
+        if method is None:
+            return 404, f"no such path; there is {', '.join(sorted(set(PATHS) - set(HEALTH)))}"
+        if scope["method"] != method:
+            return 405, f"{scope['path']} wants {method}"
+        if method == "POST":
+            length = dict(scope["headers"]).get(b"content-length", b"")
+            if not length.isdigit():
+                return 411, "Content-Length is needed"
+            if int(length) > self._max_body:
+                return 413, f"a request has at most {self._max_body:,} bytes"
+        if self._open >= self._limit and scope["path"] not in HEALTH:
+            return 503, "the gateway has as many requests as it can take; try again"
+        return None
+
+    async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
+        self._open += 1
+        try:
+            await self._app(_plain(scope), receive, _tidied(send))
+        finally:
+            self._open -= 1
+
+
+def _plain(scope: Message) -> Message:
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() in REQUEST_HEADERS]
+    return {**scope, "headers": [*headers, JSON], "query_string": b""}
+
+
+def _tidied(send: Send) -> Send:
+    async def tidied(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": _answer_headers(message["status"], message["headers"])}
+        await send(message)
+
+    return tidied
+
+
+def _answer_headers(status: int, headers: Any) -> list[tuple[bytes, bytes]]:
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() == SHOWN or not name.lower().startswith(HIDDEN)
+    ]
+    if status in (429, 503) and not any(name.lower() == b"retry-after" for name, _ in kept):
+        kept.append((b"retry-after", RETRY_SECONDS))
+    return kept
+
+
+async def _answer(send: Send, status: int, message: str) -> None:
+    """An error in the form OpenAI's clients understand."""
+    body = json.dumps({"error": {"message": message, "type": "gateway_error", "code": str(status)}}).encode()
+    headers = [JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": _answer_headers(status, headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def main() -> None:
+    here = Path(__file__).resolve().parent
+    os.environ["CONFIG_FILE_PATH"] = str(here / "config.yaml")
+    # Without one LiteLLM lets everybody in where its hook is not loaded. Nobody learns this one.
+    os.environ["LITELLM_MASTER_KEY"] = f"sk-{secrets.token_urlsafe(32)}"
+    import uvicorn
+    from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
+
+    uvicorn.run(
+        Door(app, int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"])),
+        host=os.environ.get("GATEWAY_HOST", "0.0.0.0"),
+        port=int(os.environ["GATEWAY_PORT"]),
+        timeout_graceful_shutdown=int(os.environ["GRACEFUL_SHUTDOWN_TIMEOUT"]),
+        server_header=False,
+        access_log=False,
+        ws="none",
+    )
+
+
+if __name__ == "__main__":
+    main()
