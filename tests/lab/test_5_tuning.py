@@ -77,6 +77,6 @@ def test_every_replica_serves_what_was_published(shell: Shell, finished: str):
 
 def test_a_replica_that_starts_anew_serves_it_as_well(shell: Shell, finished: str):
     adapter = shell.must("sitewright adapters list").split()[4]
-    shell.must("kubectl delete pod -l app.kubernetes.io/name=tiny --wait=false")
+    shell.must("kubectl delete pod -l app.kubernetes.io/name=tiny --timeout=120s")
     shell.must("kubectl rollout status deployment/tiny --timeout=300s")
     assert shell.must(f"sitewright adapters warm {adapter}").count("serves it") == 2
