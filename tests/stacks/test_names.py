@@ -29,6 +29,7 @@ def longest(program, site_file):
     site["pools"][0] |= {"name": pool, "cluster": cluster, "network": network, "labels": {}}
     site["services"]["models"][0] |= {"name": model, "cluster": cluster, "pool": pool}
     site["services"]["fine_tuning"] |= {"namespace": "t" * LABEL, "pool": pool, "models": [model]}
+    site["services"]["gateway"] |= {"cluster": cluster, "pool": pool}
     file.write_text(yaml.safe_dump(site))
     return program(file)
 
@@ -60,7 +61,7 @@ def test_names_that_only_some_things_may_have_are_free_for_the_others(program, s
     site = yaml.safe_load(file.read_text())
     site["networks"][0]["name"] = site["virtual_machines"][0]["network"] = site["pools"][0]["network"] = name
     site["pools"][0]["name"] = site["services"]["models"][0]["pool"] = name
-    site["services"]["fine_tuning"]["pool"] = name
+    site["services"]["fine_tuning"]["pool"] = site["services"]["gateway"]["pool"] = name
     site["pools"][0]["labels"] = {}
     file.write_text(yaml.safe_dump(site))
     assert f"join-{name}" in program(file).playbooks()

@@ -12,7 +12,7 @@ from tests.stacks.conftest import REPOSITORY, SHA512
 from tests.stacks.engine import PLAYBOOK_RUN, plain, texts_in_clear
 
 PROVIDER = "pulumi:providers:kubernetes"
-OUTPUTS = {"virtual_machines", "clusters", "kubeconfigs", "nodes", "models", "curl"}
+OUTPUTS = {"virtual_machines", "clusters", "kubeconfigs", "nodes", "models", "gateway_keys", "curl"}
 
 
 @pytest.mark.parametrize("name", ["lab", "example-alps"])
@@ -21,8 +21,7 @@ def test_a_first_preview_needs_no_cluster_and_shows_the_same_resources(program, 
     after = request.getfixturevalue("lab" if name == "lab" else "alps")
     assert preview.resources.keys() == after.resources.keys()
     # What procedures return is not known yet; what the site file says is.
-    keys = {"gateway_keys"} if name == "example-alps" else set()
-    assert preview.outputs.keys() == {"virtual_machines", "models", "curl"} | keys
+    assert preview.outputs.keys() == {"virtual_machines", "models", "gateway_keys", "curl"}
 
 
 def test_the_stack_gives_up_all_that_an_operator_needs(lab):
@@ -38,7 +37,7 @@ def test_the_stack_gives_up_all_that_an_operator_needs(lab):
 
 
 def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
-    assert alps.outputs.keys() == OUTPUTS | {"gateway_keys"}
+    assert alps.outputs.keys() == OUTPUTS
     assert alps.outputs["models"] == {
         "apertus-70b": "http://apertus-70b.default.svc:8000/v1",
         "apertus-8b": "http://10.101.1.0:30800/v1",
@@ -49,7 +48,7 @@ def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
 
 
 def test_a_kubeconfig_is_a_secret_wherever_it_goes(site_run):
-    assert site_run.secret_outputs - {"gateway_keys"} == {"kubeconfigs"}
+    assert site_run.secret_outputs == {"kubeconfigs", "gateway_keys"}
     for resource in site_run.resources.values():
         for text in texts_in_clear(resource.inputs):
             assert "kubeconfig of" not in text, resource.urn

@@ -44,6 +44,8 @@ def test_only_targets_that_share_a_port_are_checked(plan):
     assert [line.split()[2] for line in servers if " check " in line] == [
         "10.77.0.64:30800",
         "10.77.0.65:30800",
+        "10.77.0.64:30400",
+        "10.77.0.65:30400",
     ]
 
 

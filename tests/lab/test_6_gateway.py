@@ -1,0 +1,84 @@
+"""The gateway on the site: who gets in, what is there, and a key that changes."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.lab.conftest import eventually
+
+pytestmark = pytest.mark.lab
+
+GATEWAY = "http://127.0.0.1:18400"
+BODY = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "What is the highest mountain of the Alps?"}],
+}
+
+
+@pytest.fixture(scope="module")
+def key(pulumi) -> str:
+    shown = pulumi("stack", "output", "gateway_keys", "--show-secrets", "--json").stdout
+    return str(json.loads(shown)["demo"])
+
+
+def ask(key: str | None, path: str = "/v1/chat/completions", **body: object) -> tuple[int, str]:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(
+        f"{GATEWAY}{path}", json.dumps({**BODY, "temperature": 0, **body}).encode(), headers
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_team_gets_its_answer_and_a_stranger_does_not(key):
+    status, answer = ask(key, max_tokens=64)
+    assert status == 200
+    assert "Mont Blanc" in json.loads(answer)["choices"][0]["message"]["content"]
+    assert ask(None)[0] == 401
+    assert ask("sk-of-nobody-0123456789")[0] == 401
+
+
+def test_a_stream_comes_whole(key):
+    status, answer = ask(key, stream=True, max_tokens=64)
+    lines = [line for line in answer.splitlines() if line]
+    assert status == 200
+    assert lines[-1] == "data: [DONE]"
+    assert '"finish_reason":"stop"' in answer.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "path", ["/invocations", "/v1/load_lora_adapter", "/key/generate", "/config/update", "/metrics"]
+)
+def test_what_is_no_path_of_clients_is_not_there(key, path):
+    assert ask(key, path)[0] == 404
+
+
+def test_a_model_that_is_not_there_is_named(key):
+    status, answer = ask(key, model="tniy")
+    assert status == 404
+    assert "tiny" in answer
+
+
+def test_a_key_changes_without_an_outage(key, kubectl):
+    """Both keys are good while clients change over; afterwards the second one is gone again."""
+    second = "sk-of-the-lab-0123456789"
+    _patch(kubectl, {"demo.next": second})
+    try:
+        statuses = []
+        assert eventually(lambda: statuses.append(ask(key)[0]) or ask(second)[0] == 200, 120)
+        assert set(statuses) == {200}
+    finally:
+        _patch(kubectl, {"demo.next": None})
+    assert eventually(lambda: ask(second)[0] == 401, 120)
+    assert ask(key)[0] == 200
+
+
+def _patch(kubectl, data: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
+    field = "data" if None in data.values() else "stringData"
+    return kubectl("patch", "secret", "llm-gateway-keys-active", "-p", json.dumps({field: data}))
