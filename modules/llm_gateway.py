@@ -16,6 +16,7 @@ import pulumi
 from modules import llm_gateway_config as litellm
 from modules.llm_gateway_spec import LlmGatewaySpec, Target
 from modules.manifest import Manifest
+from modules.serving import disruption_budget, service
 from modules.spec import quantity
 from modules.vllm_service import PRIORITY_CLASS, toleration
 from sitewright.site.names import POOL_LABEL
@@ -39,8 +40,9 @@ def render(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     The two Secrets come without entries: whoever hands out keys puts them in, and keeps what they put.
     """
     secrets = [_secret(spec, spec.active_secret), _secret(spec, spec.blocked_secret)]
-    budget = [_disruption_budget(spec)] if spec.replicas > 1 else []
-    return [_network_policy(spec), _settings(spec), *secrets, _service(spec), *budget, _deployment(spec)]
+    budget = [disruption_budget(spec.name, spec.namespace, _labels(spec))] if spec.replicas > 1 else []
+    front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
+    return [_network_policy(spec), _settings(spec), *secrets, front, *budget, _deployment(spec)]
 
 
 class LlmGateway(pulumi.ComponentResource):
@@ -283,37 +285,6 @@ def _pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "podSelector": {"matchLabels": labels},
-    }
-
-
-def _service(spec: LlmGatewaySpec) -> dict[str, Any]:
-    port: dict[str, Any] = {"name": "http", "port": PORT, "targetPort": PORT}
-    if spec.node_port:
-        port["nodePort"] = spec.node_port
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        # Applied before its pods exist; the Deployment is what is waited for.
-        "metadata": _metadata(spec, {"pulumi.com/skipAwait": "true"}),
-        "spec": {
-            "type": "NodePort" if spec.node_port else "ClusterIP",
-            "selector": _labels(spec),
-            "ports": [port],
-        },
-    }
-
-
-def _disruption_budget(spec: LlmGatewaySpec) -> dict[str, Any]:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _metadata(spec),
-        "spec": {
-            "maxUnavailable": 1,
-            # A gateway that crashes in a loop must not block every drain.
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": _labels(spec)},
-        },
     }
 
 

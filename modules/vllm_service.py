@@ -13,6 +13,7 @@ import pulumi
 from pydantic import AfterValidator, Field
 
 from modules.manifest import Manifest
+from modules.serving import disruption_budget, service
 from modules.spec import DNS_LABEL, MEBI, Model, quantity
 from sitewright.site.names import POOL_LABEL, model_name
 
@@ -58,8 +59,9 @@ class VllmServiceSpec(Model):
 
 def render(spec: VllmServiceSpec) -> list[dict[str, Any]]:
     """The manifests of one served model, in the order they are applied."""
-    budget = [_disruption_budget(spec)] if spec.replicas > 1 else []
-    return [_network_policy(spec), _service(spec), *budget, _deployment(spec)]
+    budget = [disruption_budget(spec.name, spec.namespace, _labels(spec))] if spec.replicas > 1 else []
+    front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
+    return [_network_policy(spec), front, *budget, _deployment(spec)]
 
 
 def priority_class() -> dict[str, Any]:
@@ -303,42 +305,6 @@ def _network_policy(spec: VllmServiceSpec) -> dict[str, Any]:
                     "ports": [{"protocol": "TCP", "port": PORT}],
                 }
             ],
-        },
-    }
-
-
-def _service(spec: VllmServiceSpec) -> dict[str, Any]:
-    port: dict[str, Any] = {"name": "http", "port": PORT, "targetPort": PORT}
-    if spec.node_port:
-        port["nodePort"] = spec.node_port
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": spec.name,
-            "namespace": spec.namespace,
-            "labels": _labels(spec),
-            # Applied before its pods exist; the Deployment is what is waited for.
-            "annotations": {"pulumi.com/skipAwait": "true"},
-        },
-        "spec": {
-            "type": "NodePort" if spec.node_port else "ClusterIP",
-            "selector": _labels(spec),
-            "ports": [port],
-        },
-    }
-
-
-def _disruption_budget(spec: VllmServiceSpec) -> dict[str, Any]:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)},
-        "spec": {
-            "maxUnavailable": 1,
-            # A model that crashes in a loop must not block every drain.
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": _labels(spec)},
         },
     }
 

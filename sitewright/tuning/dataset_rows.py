@@ -7,9 +7,9 @@ from typing import Any, Literal, NoReturn
 from pydantic import Field, ValidationError
 
 from sitewright.site.fields import Model
+from sitewright.site.messages import explain
 from sitewright.site.problems import dotted
 from sitewright.tuning.dataset_file import Line, cut_off
-from sitewright.tuning.faults import explain
 from sitewright.tuning.findings import Fault
 
 Messages = list[dict[str, str]]

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from sitewright.site.fields import Model
+from sitewright.site.messages import explain
 from sitewright.site.problems import Problem, SiteFileError
 from sitewright.site.source import parse
-from sitewright.tuning.faults import explain
 
 MAX_RANK = 64
 """What the serving side runs: `--max-lora-rank 64` of `modules/vllm_service.py`."""

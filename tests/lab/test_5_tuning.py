@@ -9,7 +9,7 @@ import pytest
 from tests.lab.conftest import eventually
 from tests.lab.user import Shell
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXAMPLE = "docs/examples/tuning"
 SUBMIT = (

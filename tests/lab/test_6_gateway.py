@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.conftest import eventually
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 GATEWAY = "http://127.0.0.1:18400"
 BODY = {

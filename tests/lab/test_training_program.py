@@ -17,7 +17,7 @@ from sitewright.tuning.recipe import load
 from sitewright.tuning.template import HOPELESS, STOPPED
 from tests.lab.user import REPOSITORY
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXAMPLE = REPOSITORY / "docs/examples/tuning"
 STEPS = 60

@@ -231,7 +231,6 @@ def test_a_directory_is_no_data_set(tmp_path):
         check(tmp_path, None, MAX_LENGTH, None)
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 @pytest.mark.parametrize(
     "given",
     [

@@ -6,6 +6,7 @@ from sitewright.site.checks.finding import Finding, Known
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names, pool_xnames, present
 from sitewright.site.problems import Loc, did_you_mean
+from sitewright.site.sections import ServedModel
 from sitewright.site.xname import Xname, XnameError, XnameType
 
 
@@ -89,9 +90,7 @@ def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
         if models[name].cluster != pool.cluster:
             message = f"model {name!r} is in cluster {models[name].cluster!r}, pool {pool.name!r} in {pool.cluster!r}"
             yield Finding((*loc, "models", index), message)
-        if not models[name].adapters:
-            message = f"model {name!r} serves no adapters; write `adapters: true` there"
-            yield Finding((*loc, "models", index), message)
+        yield from _serves_adapters(models[name], (*loc, "models", index))
 
 
 def _gateway(site: Site, known: Known) -> Iterator[Finding]:
@@ -114,9 +113,13 @@ def _gateway(site: Site, known: Known) -> Iterator[Finding]:
         for number, target in enumerate(alias.targets):
             there: Loc = (*here, "targets", number)
             yield from _defined(served, "model of this cluster", target.model, (*there, "model"))
-            if target.adapter and target.model in served and not served[target.model].adapters:
-                message = f"model {target.model!r} serves no adapters; write `adapters: true` there"
-                yield Finding((*there, "adapter"), message)
+            if target.adapter and target.model in served:
+                yield from _serves_adapters(served[target.model], (*there, "adapter"))
+
+
+def _serves_adapters(model: ServedModel, loc: Loc) -> Iterator[Finding]:
+    if not model.adapters:
+        yield Finding(loc, f"model {model.name!r} serves no adapters; write `adapters: true` there")
 
 
 def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import time
@@ -16,7 +15,6 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from modules.llm_gateway import render
 from modules.llm_gateway_spec import LlmGatewaySpec
 
-PYTHON = os.environ.get("SITEWRIGHT_LITELLM_PYTHON", "")
 KEY, SMALL_KEY, BLOCKED_KEY = "sk-of-team-a-0123456789", "sk-of-small-0123456789", "sk-of-paused-0123456789"
 WORDS = [f"word{place} " for place in range(40)]
 
@@ -108,7 +106,7 @@ class Gateway:
         variables = {one["name"]: one["value"] for one in container["env"]}
         variables |= {"GATEWAY_PORT": str(self.port), "GATEWAY_KEYS": str(self.keys), "HOME": str(place)}
         self.process = subprocess.Popen(
-            [PYTHON, str(place / "settings" / Path(container["command"][1]).name)],
+            [container["command"][0], str(place / "settings" / Path(container["command"][1]).name)],
             env={"PATH": "/usr/bin:/bin", **variables},
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
@@ -153,7 +151,7 @@ def chat(model: str) -> dict:
     return {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
 
 
-def gateway_spec(base: str) -> LlmGatewaySpec:
+def gateway_spec(base: str, python: str) -> LlmGatewaySpec:
     def model(name: str, *targets: tuple[str, int], **more) -> dict:
         made = [{"api_base": base, "served_name": served, "weight": weight} for served, weight in targets]
         return {"name": name, "targets": made, **more}
@@ -161,7 +159,7 @@ def gateway_spec(base: str) -> LlmGatewaySpec:
     return LlmGatewaySpec.model_validate(
         {
             "image": "i",
-            "python": PYTHON,
+            "python": python,
             "pool": "svc",
             "total_seconds": 30,
             "stall_seconds": 2,

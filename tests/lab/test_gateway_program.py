@@ -1,10 +1,6 @@
 """The real LiteLLM, started from the rendered manifests, in front of a stand-in that speaks vLLM's contract.
 
-SITEWRIGHT_LITELLM_PYTHON names the interpreter of the environment images/environments/litellm:
-
-    uv venv --python 3.11 D && uv pip sync --python D --require-hashes images/environments/litellm/requirements.txt
-    SITEWRIGHT_LITELLM_PYTHON=D/bin/python pytest -m lab -s tests/contracts/test_llm_gateway_process.py
-
+It runs in the software environment of the site, as a plain process: no cluster takes part.
 What this cannot show: pods, Services, network policies, and vLLM itself.
 """
 
@@ -20,10 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from llm_gateway_process import (
+
+from sitewright.site import Site
+from tests.lab.gateway_program import (
     BLOCKED_KEY,
     KEY,
-    PYTHON,
     SMALL_KEY,
     WORDS,
     Gateway,
@@ -34,11 +31,7 @@ from llm_gateway_process import (
     wait_for,
 )
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(not PYTHON, reason="SITEWRIGHT_LITELLM_PYTHON is not set; see the top of this file"),
-]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 # fmt: off
 OTHER_PATHS = [
     "/invocations", "/v1/load_lora_adapter", "/key/generate", "/config", "/config/update", "/model/new",
@@ -62,8 +55,18 @@ def upstream() -> Iterator[tuple[StandIn, str]]:
 
 
 @pytest.fixture(scope="module")
-def gateway(upstream: tuple[StandIn, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(gateway_spec(upstream[1]), tmp_path_factory.mktemp("gateway"))
+def python(deployed: None, site: Site) -> str:
+    assert site.services.gateway is not None
+    shared, name = Path(site.shared_filesystem.publish_dir), site.services.gateway.environment
+    (found,) = shared.glob(f"environments/{name}-*/bin/python")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    upstream: tuple[StandIn, str], python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    made = Gateway(gateway_spec(upstream[1], python), tmp_path_factory.mktemp("gateway"))
     yield made
     made.stop()
 
@@ -281,8 +284,8 @@ def test_the_gateway_costs_little_time(gateway: Gateway, upstream):
     assert through[0] - direct[0] < 200
 
 
-def test_open_streams_end_whole_after_sigterm(upstream, tmp_path: Path):
-    gateway = Gateway(gateway_spec(upstream[1]), tmp_path)
+def test_open_streams_end_whole_after_sigterm(upstream, python: str, tmp_path: Path):
+    gateway = Gateway(gateway_spec(upstream[1], python), tmp_path)
     try:
         found: list[tuple[list[str], bool]] = []
         threads = [
