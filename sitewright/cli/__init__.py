@@ -10,7 +10,7 @@ import click
 from sitewright.errors import SitewrightError
 
 COMMANDS = {
-    "adapters": "What fine-tuning made, as it is served: list, show, publish, warm.",
+    "adapters": "What fine-tuning made: list, show, publish, warm, canary, promote, rollback.",
     "config": "Look at site files: check, show, schema.",
     "lab": "The one-machine site: up, down, status, logs, ssh, power.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",

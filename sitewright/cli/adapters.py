@@ -1,5 +1,6 @@
 """`sitewright adapters`: what fine-tuning made, as it is served."""
 
+import difflib
 import json
 
 import click
@@ -7,18 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from sitewright.errors import SitewrightError
+from sitewright.site import load
+from sitewright.site.files import display
 from sitewright.tuning import adapters as published
-from sitewright.tuning import runs
+from sitewright.tuning import release, runs
 from sitewright.tuning.cluster import Cluster
 
 _namespace = click.option(
     "--namespace", "-n", default="fine-tuning", show_default=True, help="Kubernetes namespace of the runs."
 )
+_only_show = click.option("--dry-run", is_flag=True, help="Show the change of the file; change nothing.")
 
 
 @click.group()
 def adapters() -> None:
-    """Publish adapters, and find what they were made of.
+    """Publish adapters, find what they were made of, and say which of them answers under an alias.
 
     \b
     Needs KUBECONFIG, and the shared file system mounted where the site file's publish_dir says.
@@ -89,7 +93,8 @@ def publish(run: str, name: str, better_by: float, unjudged: bool, dry_run: bool
     click.echo(f"{adapter.id} is published; asking each replica of {adapter.model} to answer with it")
     for pod in published.warm(cluster, template, adapter):
         click.echo(f"  {pod} serves it")
-    click.echo(f'Next: ask for "model": "{adapter.id}" where {adapter.model} is served')
+    click.echo(f'Next: ask for "model": "{adapter.id}" where {adapter.model} is served, or put it on trial:')
+    click.echo(f"  sitewright adapters canary <environment> <alias> {adapter.id} --percent 10")
 
 
 @adapters.command()
@@ -106,3 +111,68 @@ def warm(adapter: str, namespace: str) -> None:
     template = cluster.template()
     for pod in published.warm(cluster, template, published.find(template, adapter)):
         click.echo(f"{pod} serves it")
+
+
+@adapters.command()
+@click.argument("environment")
+@click.argument("alias")
+@click.argument("adapter")
+@click.option(
+    "--percent", type=click.IntRange(1, 99), default=10, show_default=True, help="Of the requests for ALIAS."
+)
+@_only_show
+def canary(environment: str, alias: str, adapter: str, percent: int, dry_run: bool) -> None:
+    """Put ADAPTER on trial: a part of the requests for ALIAS is answered with it.
+
+    \b
+    Changes the site file of ENVIRONMENT, nothing else; `pulumi up` brings it about. Given again with another
+    --percent, it changes the share.
+    Exit status: 0 written, 1 refused: no such alias or adapter, or another one is on trial.
+    Example:     sitewright adapters canary lab assistant alps--v2 --percent 10
+    """
+    _write(release.canary(load(environment), alias, adapter, percent), environment, dry_run)
+
+
+@adapters.command()
+@click.argument("environment")
+@click.argument("alias")
+@click.argument("adapter", required=False)
+@_only_show
+def promote(environment: str, alias: str, adapter: str | None, dry_run: bool) -> None:
+    """Answer all requests for ALIAS with what is on trial, or with ADAPTER; also makes an alias.
+
+    \b
+    ADAPTER may also be the name of a served model. Changes the site file of ENVIRONMENT, nothing else.
+    Exit status: 0 written, 1 refused: nothing is on trial, or no such adapter.
+    Example:     sitewright adapters promote lab assistant
+    """
+    _write(release.promote(load(environment), alias, adapter), environment, dry_run)
+
+
+@adapters.command()
+@click.argument("environment")
+@click.argument("alias")
+@click.argument("adapter", required=False)
+@_only_show
+def rollback(environment: str, alias: str, adapter: str | None, dry_run: bool) -> None:
+    """End the trial under ALIAS, or go back to ADAPTER, an earlier version.
+
+    \b
+    Changes the site file of ENVIRONMENT, nothing else. Versions stay published.
+    Exit status: 0 written, 1 refused: nothing is on trial, or no such adapter.
+    Example:     sitewright adapters rollback lab assistant alps--v1
+    """
+    _write(release.rollback(load(environment), alias, adapter), environment, dry_run)
+
+
+def _write(change: release.Release, environment: str, dry_run: bool) -> None:
+    click.echo(change.said)
+    if dry_run:
+        lines = difflib.unified_diff(
+            change.before.splitlines(), change.after.splitlines(), "now", "then", lineterm="", n=1
+        )
+        click.echo("\n".join(lines))
+        click.echo("nothing was changed")
+        return
+    change.make()
+    click.echo(f"{display(change.path)} says so. Next: pulumi up -s {environment}")
