@@ -30,7 +30,7 @@ SETTINGS, KEYS = "/etc/gateway", "/run/gateway/keys"
 HERE = Path(__file__).parent
 PROGRAMS = {
     name: (HERE / name).read_text(encoding="utf-8")
-    for name in ("llm_gateway_auth.py", "llm_gateway_server.py")
+    for name in ("llm_gateway_auth.py", "llm_gateway_server.py", "llm_gateway_targets.py")
 }
 
 

@@ -2,7 +2,7 @@
 
 LiteLLM mounts over a hundred paths, some of which ask for no key, and takes orders from headers and query strings. What
 is not on the list here never reaches it. Run in the gateway's pod as `python llm_gateway_server.py`, beside
-config.yaml, policy.json and llm_gateway_auth.py; no other module of ours is there.
+config.yaml, policy.json, llm_gateway_auth.py and llm_gateway_targets.py; no other module of ours is there.
 """
 
 import json
@@ -27,6 +27,7 @@ REQUEST_HEADERS = frozenset([b"authorization", b"content-length", b"accept", b"h
 JSON = (b"content-type", b"application/json")  # LiteLLM also reads forms, which say other things
 HIDDEN = (b"x-litellm-", b"llm_provider-")  # name backends by address and other teams' spending
 SHOWN = b"x-litellm-call-id"  # what a user tells support
+DEPLOYMENT, SERVED = b"x-litellm-model-name", b"x-served-model"  # which version answered under an alias
 RETRY_SECONDS = b"1"
 
 
@@ -97,6 +98,9 @@ def _answer_headers(status: int, headers: Any) -> list[tuple[bytes, bytes]]:
         for name, value in headers
         if name.lower() == SHOWN or not name.lower().startswith(HIDDEN)
     ]
+    deployment = next((value for name, value in headers if name.lower() == DEPLOYMENT), b"")
+    if deployment:
+        kept.append((SERVED, deployment.partition(b"/")[2]))  # after LiteLLM's name for how it is asked
     if status in (429, 503) and not any(name.lower() == b"retry-after" for name, _ in kept):
         kept.append((b"retry-after", RETRY_SECONDS))
     return kept
@@ -115,7 +119,10 @@ def main() -> None:
     os.environ["CONFIG_FILE_PATH"] = str(here / "config.yaml")
     # Without one LiteLLM lets everybody in where its hook is not loaded. Nobody learns this one.
     os.environ["LITELLM_MASTER_KEY"] = f"sk-{secrets.token_urlsafe(32)}"
+    import llm_gateway_targets  # type: ignore[import-not-found]
     import uvicorn
+
+    llm_gateway_targets.install()
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
     uvicorn.run(

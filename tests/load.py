@@ -130,6 +130,14 @@ class OpenLoop:
             stream.ended = time.monotonic()
             stream.close(whole)
 
+    def wait_for(self, count: int) -> None:
+        """Until that many streams have ended. Raises: TimeoutError when they do not, with those that did."""
+        deadline = time.monotonic() + count / self._rate + self._patience
+        while len(self.streams) < count or not all(stream.ended for stream in self.streams[:count]):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count} streams did not end: {self.said()}")
+            time.sleep(0.1)
+
     @property
     def failed(self) -> list[Stream]:
         return [stream for stream in self.streams if stream.fault]

@@ -20,6 +20,8 @@ from sitewright.site import Site, load
 from tests.lab.user import REPOSITORY, Runbook, Shell
 
 SITEWRIGHT = REPOSITORY / ".venv/bin/sitewright"
+GATEWAY = "http://127.0.0.1:18400"
+MODEL = "http://127.0.0.1:18000/v1"  # the replicas themselves, without the gateway
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,6 +90,13 @@ def outputs(pulumi) -> dict:
 
 
 @pytest.fixture(scope="session")
+def key(pulumi) -> str:
+    """Of the lab's team `demo`, for the gateway."""
+    shown = pulumi("stack", "output", "gateway_keys", "--show-secrets", "--json").stdout
+    return str(json.loads(shown)["demo"])
+
+
+@pytest.fixture(scope="session")
 def kubectl(outputs, environment, tmp_path_factory) -> Run:
     kubeconfig = tmp_path_factory.mktemp("kubeconfig") / "svc"
     kubeconfig.touch(mode=0o600)
@@ -131,6 +140,24 @@ def shell(_prepared_shell) -> Shell:
 def runbook(shell: Shell) -> Callable[[str], Runbook]:
     """By the name of its file."""
     return lambda name: Runbook(name, shell)
+
+
+@pytest.fixture(scope="session")
+def finished(_prepared_shell: Shell) -> str:
+    """A fine-tuning run that lost its pod half-way, and was finished by the next one."""
+    shell, data = Shell(_prepared_shell.environment), "docs/examples/tuning"
+    submit = f"sitewright tune submit tiny {data}/train.jsonl {data}/recipe.yaml"
+    said = shell.must(f"{submit} --evaluation {data}/held-out.jsonl --name alps", "was submitted")
+    run_id = said.split(" was submitted")[0].splitlines()[-1]
+    assert eventually(lambda: _steps(shell, run_id) >= 25, 240), shell.must("sitewright tune list")
+    shell.must(f"kubectl delete pod -n fine-tuning -l sitewright.dev/run={run_id} --wait=false")
+    shell.must(f"sitewright tune logs {run_id} --follow", "finished, step 200 of 200")
+    return run_id
+
+
+def _steps(shell: Shell, run_id: str) -> int:
+    line = shell.must(f"sitewright tune logs {run_id}")
+    return int(line.split("step ")[1].split(" of ")[0]) if "step " in line else 0
 
 
 @pytest.fixture(autouse=True, scope="session")

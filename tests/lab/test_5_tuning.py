@@ -6,38 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import eventually
 from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXAMPLE = "docs/examples/tuning"
-SUBMIT = (
-    f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml"
-    f" --evaluation {EXAMPLE}/held-out.jsonl --name alps"
-)
 QUESTION = json.loads(Path(f"{EXAMPLE}/train.jsonl").read_text().splitlines()[0])["messages"]
-
-
-@pytest.fixture(scope="module")
-def shell(deployed, environment) -> Shell:
-    return Shell(dict(environment)).prepare()
-
-
-@pytest.fixture(scope="module")
-def finished(shell: Shell) -> str:
-    """A run that lost its pod half-way, and was finished by the next one."""
-    run = shell.must(SUBMIT, "was submitted").split(" was submitted")[0].splitlines()[-1]
-    listed = "sitewright tune list"
-    assert eventually(lambda: steps(shell, run) >= 25, 240), shell.must(listed)
-    shell.must(f"kubectl delete pod -n fine-tuning -l sitewright.dev/run={run} --wait=false")
-    shell.must(f"sitewright tune logs {run} --follow", "finished, step 200 of 200")
-    return run
-
-
-def steps(shell: Shell, run: str) -> int:
-    line = shell.must(f"sitewright tune logs {run}")
-    return int(line.split("step ")[1].split(" of ")[0]) if "step " in line else 0
 
 
 def answer(model: str) -> dict:

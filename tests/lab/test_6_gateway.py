@@ -7,21 +7,14 @@ import urllib.request
 
 import pytest
 
-from tests.lab.conftest import eventually
+from tests.lab.conftest import GATEWAY, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
-GATEWAY = "http://127.0.0.1:18400"
 BODY = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "What is the highest mountain of the Alps?"}],
 }
-
-
-@pytest.fixture(scope="module")
-def key(pulumi) -> str:
-    shown = pulumi("stack", "output", "gateway_keys", "--show-secrets", "--json").stdout
-    return str(json.loads(shown)["demo"])
 
 
 def ask(key: str | None, path: str = "/v1/chat/completions", **body: object) -> tuple[int, str]:

@@ -213,9 +213,10 @@ def test_another_model_answers_where_the_site_says_so(gateway: Gateway, upstream
 
 def test_a_canary_gets_about_its_share(gateway: Gateway, upstream):
     upstream[0].asked.clear()
-    for _ in range(200):
-        assert gateway.chat("canary").status_code == 200
+    answers = [gateway.chat("canary") for _ in range(200)]
+    assert {answer.status_code for answer in answers} == {200}
     asked = Counter(served for _, served, _, _ in upstream[0].asked)
+    assert Counter(answer.headers["x-served-model"] for answer in answers) == asked
     print(f"\nweights 9 and 1: {dict(asked)}")
     assert 4 <= asked["ok-too"] <= 45  # of 200 with 0.1 each: outside once in 10,000 runs
 

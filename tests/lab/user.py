@@ -55,6 +55,12 @@ class Runbook:
         self._steps = {step.number: step for step in steps(self._text)}
         self._shell = shell
 
+    def rename(self, names: dict[str, str]) -> None:
+        """Put names of this site in the place of those the runbook uses."""
+        for written, here in names.items():
+            self._text = self._text.replace(written, here)
+        self._steps = {step.number: step for step in steps(self._text)}
+
     def look(self, number: int) -> str:
         """Do a step that finds something wrong. Returns what the user sees."""
         return self._shell.run(self._steps[number].command).stdout

@@ -164,3 +164,12 @@ def test_websockets_are_closed():
     behind = Behind()
     asyncio.run(Door(behind, 1, BODY)({"type": "websocket", "path": "/v1/realtime"}, None, send))
     assert (sent[0]["type"], behind.seen) == ("websocket.close", [])
+
+
+def test_an_answer_says_which_version_served_it_and_not_where():
+    headers = (
+        (b"x-litellm-model-name", b"hosted_vllm/alps--v2"),
+        (b"x-litellm-model-api-base", b"http://tiny.default.svc:8000/v1"),
+    )
+    _, shown, _ = answer(Behind(headers=headers))
+    assert shown == {b"x-served-model": b"alps--v2"}

@@ -1,0 +1,141 @@
+"""Answers while the site changes under them: update, drain, fewer and more replicas, a power cut, an engine that hangs.
+
+Streams begin at fixed times, through the gateway and, where nothing is broken, at the replicas themselves too. What was
+seen is printed: `pytest -s`, or the report of a failed test.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.lab.conftest import GATEWAY, MODEL, SITEWRIGHT, eventually, run
+from tests.load import OpenLoop
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
+
+RATE = 1.0  # streams per second, of each load: two replicas on two cores answer about 10
+STOP_SECONDS = 20  # after a power cut no later stream may fail
+HANG_SECONDS = 150
+
+
+@pytest.fixture
+def load(key) -> Callable[..., OpenLoop]:
+    return lambda **more: OpenLoop(f"{GATEWAY}/v1", "tiny", RATE, key, **more)
+
+
+@contextmanager
+def both(load: Callable[..., OpenLoop]) -> Iterator[list[OpenLoop]]:
+    """Through the gateway, and without it."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(load()), stack.enter_context(OpenLoop(MODEL, "tiny", RATE, seed=2))]
+
+
+def all_whole(loads: list[OpenLoop], what: str) -> None:
+    for name, load in zip(("gateway", "replicas"), loads, strict=False):
+        print(f"{what}, {name}: {load.said()}")
+    assert [load.said() for load in loads if load.failed] == []
+    assert all(len(load.streams) > 20 for load in loads), "too few streams to say anything"
+
+
+def pods(kubectl) -> list[dict]:
+    shown = kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout
+    return json.loads(shown)["items"]
+
+
+def ready(kubectl) -> list[str]:
+    """Names of the replicas that answer."""
+    return [
+        pod["metadata"]["name"]
+        for pod in pods(kubectl)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+    ]
+
+
+def settled(kubectl, replicas: int = 2) -> bool:
+    """That many answer, and none is going."""
+    return len(ready(kubectl)) == len(pods(kubectl)) == replicas
+
+
+def test_a_drain_loses_no_stream(kubectl, load, runbook):
+    book = runbook("drain-a-node")
+    with both(load) as loads:
+        book.follow(1, 2)
+        assert eventually(lambda: settled(kubectl), 300), "the replica did not come back elsewhere"
+        book.follow(3)
+        book.worked()
+    all_whole(loads, "drain")
+
+
+def test_an_update_loses_no_stream(kubectl, load):
+    """It also spreads the replicas again, after the drain has put them on one node."""
+    before = set(ready(kubectl))
+    with both(load) as loads:
+        kubectl("rollout", "restart", "deployment/tiny")
+        kubectl("rollout", "status", "deployment/tiny", "--timeout=15m")
+        assert eventually(lambda: settled(kubectl), 120)
+    assert not before & set(ready(kubectl))
+    assert len({pod["spec"]["nodeName"] for pod in pods(kubectl)}) == 2
+    all_whole(loads, "update")
+
+
+def test_fewer_and_more_replicas_lose_no_stream(kubectl, load):
+    with both(load) as loads:
+        for replicas in (1, 2):
+            kubectl("scale", "deployment/tiny", f"--replicas={replicas}")
+            assert eventually(lambda wanted=replicas: settled(kubectl, wanted), 300)
+    all_whole(loads, "scale")
+
+
+def test_after_a_power_cut_errors_stop_and_capacity_comes_back(site, kubectl, load, runbook):
+    lost = site.nodes[1].xname
+    with load() as streams:
+        time.sleep(5)
+        cut = time.monotonic()
+        run(SITEWRIGHT, "lab", "power", lost, "force-off")
+        time.sleep(60)
+    errors = streams.seconds_of_errors(cut)
+    print(f"power cut: {streams.said()}; the last that failed began {errors:.1f} s after it")
+    runbook("node-lost-power").follow(2)
+    assert eventually(lambda: settled(kubectl), 300)
+    assert errors < STOP_SECONDS
+    assert answered_since(streams, cut + STOP_SECONDS) > 20
+
+
+def test_an_engine_that_hangs_is_replaced(kubectl, load, host):
+    pod = next(one for one in pods(kubectl) if one["metadata"]["name"] == ready(kubectl)[0])
+    name = pod["metadata"]["name"]
+    with load() as streams:
+        time.sleep(5)
+        hung = time.monotonic()
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+        host(pod["spec"]["nodeName"]).run_test(f"kill -STOP {process_of(host, pod, container)}")
+        assert eventually(lambda: name not in ready(kubectl), 60), "it is still asked"
+        unready = time.monotonic() - hung
+        assert eventually(lambda: restarts(kubectl, name) > 0, HANG_SECONDS), "nothing ended the engine"
+        ended = time.monotonic() - hung
+        assert eventually(lambda: settled(kubectl), 120)
+        back = time.monotonic() - hung
+        time.sleep(5)
+    print(f"hang: not asked after {unready:.0f} s, ended after {ended:.0f} s, back after {back:.0f} s")
+    print(f"hang: {streams.said()}; the last failed one began after {streams.seconds_of_errors(hung):.1f} s")
+    assert back < HANG_SECONDS
+    assert streams.seconds_of_errors(hung) < unready + 5
+
+
+def process_of(host, pod: dict, container: str) -> str:
+    """The engine's process as its node numbers it."""
+    found = host(pod["spec"]["nodeName"]).run(f"grep -lsE {container} /proc/[0-9]*/cgroup")
+    return min((line.split("/")[2] for line in found.stdout.split()), key=int)
+
+
+def restarts(kubectl, name: str) -> int:
+    [found] = [pod for pod in pods(kubectl) if pod["metadata"]["name"] == name]
+    return int(found["status"]["containerStatuses"][0]["restartCount"])
+
+
+def answered_since(load: OpenLoop, moment: float) -> int:
+    return sum(1 for stream in load.streams if stream.started > moment and not stream.fault)
