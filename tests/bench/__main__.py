@@ -1,11 +1,12 @@
 """`python -m tests.bench`: measures, and prints one JSON line per figure."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 
 from sitewright.errors import SitewrightError
-from tests.bench import lab_runs
+from tests.bench import lab_runs, report, serving, under_load
 from tests.bench.figure import Figure, progress
 from tests.bench.hostlists import hostlist
 from tests.bench.idle import idle
@@ -14,15 +15,21 @@ from tests.bench.preview import preview
 
 Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
-MEASURES = ("hostlist", "preview", "cold", "warm", "nodes", "noop", "idle")
+MEASURES = (
+    *("hostlist", "preview", "cold", "warm", "nodes", "noop", "idle"),
+    *("gateway", "availability", "hand_over"),
+)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="NAMES", help=f"Some of {', '.join(MEASURES)}, separated by commas.")
 @click.option("--cold", is_flag=True, help="Also from empty caches: 30 minutes and more.")
+@click.option(
+    "--report", "html", type=click.Path(dir_okay=False), help="Also write a page with all figures here."
+)
 @click.option("--idle-seconds", default=60.0, show_default=True, help="How long the idle lab is watched.")
 @click.pass_context
-def main(context: click.Context, only: str | None, cold: bool, idle_seconds: float) -> None:
+def main(context: click.Context, only: str | None, cold: bool, html: str | None, idle_seconds: float) -> None:
     """Print the figures of sitewright as JSON lines; what it does meanwhile goes to standard error.
 
     \b
@@ -33,10 +40,14 @@ def main(context: click.Context, only: str | None, cold: bool, idle_seconds: flo
     nodes     power-on to Ready, from the runs recorded last
     noop      the same when everything is up
     idle      cores and memory of the lab at rest
+    gateway   what the gateway adds to an answer, beside the model alone
+    availability  failed requests at update, drain, scaling; recovery from a power cut and a hang (15 minutes)
+    hand_over     an adapter from its run to all users and back (15 minutes)
 
     \b
     Changes: `cold` and `warm` TAKE DOWN THE LAB with all that was deployed, and need root; `warm` leaves a
-             new one up. The others change nothing, where the lab is as its site file says.
+             new one up. `availability` and `hand_over` break and change the lab, and put it back. The others
+             change nothing, where the lab is as its site file says.
     Exit status: 0, 1 when a measurement failed (the others are made), 2 for an unknown name.
     Example:     python -m tests.bench --only hostlist,preview,idle
     """
@@ -49,8 +60,14 @@ def main(context: click.Context, only: str | None, cold: bool, idle_seconds: flo
         "nodes": nodes,
         "noop": lab_runs.noop,
         "idle": lambda: idle(idle_seconds),
+        "gateway": serving.gateway,
+        "availability": under_load.availability,
+        "hand_over": under_load.hand_over,
     }
-    failed = [name for name in wanted if not measured(name, measures[name])]
+    figures: list[Figure] = []
+    failed = [name for name in wanted if not measured(name, measures[name], figures)]
+    if html:
+        report.write(Path(html), figures)
     if failed:
         progress(f"failed: {', '.join(failed)}")
         context.exit(1)
@@ -68,10 +85,11 @@ def chosen(only: str | None, cold: bool) -> list[str]:
     return [name for name in MEASURES if name in names or (name == "cold" and cold)]
 
 
-def measured(name: str, measure: Measure) -> bool:
-    """Print what is measured as it comes; False where it went wrong."""
+def measured(name: str, measure: Measure, figures: list[Figure]) -> bool:
+    """Print what is measured as it comes, and add it to the figures; False where it went wrong."""
     try:
         for figure in measure():
+            figures.append(figure)
             print(figure.line(), flush=True)
     except SitewrightError as problem:
         progress(f"{name}: {problem}")

@@ -1,11 +1,14 @@
 """Fine-tuning on the site: a run that is interrupted, what it leaves, and that all replicas serve it."""
 
 import json
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.bench.figure import Figure
+from tests.bench.under_load import keep
 from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -38,9 +41,11 @@ def test_a_run_that_loses_its_pod_goes_on_where_it_was(shell: Shell, site, finis
 
 def test_every_replica_serves_what_was_published(shell: Shell, finished: str):
     before = answer("tiny")["choices"][0]["message"]["content"]
+    began = time.monotonic()
     published = shell.must(f"sitewright adapters publish {finished} alps", "is published")
     adapter = published.split(" is published")[0].splitlines()[-1]
     assert published.count("serves it") == 2
+    keep(Figure("adapter.publish_to_answers_of_all_replicas", time.monotonic() - began, "s"))
     found = answer(adapter)
     assert found["model"] == adapter
     assert found["choices"][0]["message"]["content"] == QUESTION[1]["content"] != before

@@ -1,7 +1,6 @@
 """Answers while the site changes under them: update, drain, fewer and more replicas, a power cut, an engine that hangs.
 
-Streams begin at fixed times, through the gateway and, where nothing is broken, at the replicas themselves too. What was
-seen is printed: `pytest -s`, or the report of a failed test.
+Streams begin at fixed times, through the gateway and, where nothing is broken, at the replicas themselves too.
 """
 
 import json
@@ -11,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.bench.figure import Figure
+from tests.bench.under_load import keep
 from tests.lab.conftest import GATEWAY, MODEL, SITEWRIGHT, eventually, run
 from tests.load import OpenLoop
 
@@ -34,8 +35,9 @@ def both(load: Callable[..., OpenLoop]) -> Iterator[list[OpenLoop]]:
 
 
 def all_whole(loads: list[OpenLoop], what: str) -> None:
-    for name, load in zip(("gateway", "replicas"), loads, strict=False):
-        print(f"{what}, {name}: {load.said()}")
+    for name, load in zip(("gateway", "replicas"), loads, strict=True):
+        details = {"through": name, "seen": load.said()}
+        keep(Figure(f"{what}.failed_streams", len(load.failed), "streams", 0, details=details))
     assert [load.said() for load in loads if load.failed] == []
     assert all(len(load.streams) > 20 for load in loads), "too few streams to say anything"
 
@@ -98,9 +100,12 @@ def test_after_a_power_cut_errors_stop_and_capacity_comes_back(site, kubectl, lo
         run(SITEWRIGHT, "lab", "power", lost, "force-off")
         time.sleep(60)
     errors = streams.seconds_of_errors(cut)
-    print(f"power cut: {streams.said()}; the last that failed began {errors:.1f} s after it")
+    details = {"seen": streams.said()}
+    keep(Figure("power_cut.last_failed_stream_began", errors, "s", STOP_SECONDS, details=details))
+    repaired = time.monotonic()
     runbook("node-lost-power").follow(2)
     assert eventually(lambda: settled(kubectl), 300)
+    keep(Figure("power_cut.repair_to_full_capacity", time.monotonic() - repaired, "s"))
     assert errors < STOP_SECONDS
     assert answered_since(streams, cut + STOP_SECONDS) > 20
 
@@ -120,10 +125,11 @@ def test_an_engine_that_hangs_is_replaced(kubectl, load, host):
         assert eventually(lambda: settled(kubectl), 120)
         back = time.monotonic() - hung
         time.sleep(5)
-    print(f"hang: not asked after {unready:.0f} s, ended after {ended:.0f} s, back after {back:.0f} s")
-    print(f"hang: {streams.said()}; the last failed one began after {streams.seconds_of_errors(hung):.1f} s")
+    last = streams.seconds_of_errors(hung)
+    details = {"unready": unready, "ended": ended, "last_failed_stream_began": last, "seen": streams.said()}
+    keep(Figure("hang.replica_is_back", back, "s", HANG_SECONDS, details=details))
     assert back < HANG_SECONDS
-    assert streams.seconds_of_errors(hung) < unready + 5
+    assert last < unready + 5
 
 
 def process_of(host, pod: dict, container: str) -> str:

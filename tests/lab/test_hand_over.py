@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.figure import Figure
+from tests.bench.under_load import keep
 from tests.lab.conftest import GATEWAY
 from tests.lab.user import REPOSITORY, Shell
 from tests.load import OpenLoop
@@ -73,7 +75,8 @@ def test_no_request_is_lost_from_the_trial_to_the_way_back(released, key: str, b
             followed.follow(1, 2)
             followed.worked()
             shares.append(_answering(load))
-    print(f"hand-over: {load.said()}; after each step answered by {shares}")
+    seen = {"seen": load.said(), "answered_by": [dict(share) for share in shares]}
+    keep(Figure("hand_over.failed_streams", len(load.failed), "streams", 0, details=seen))
     assert [stream.fault for stream in load.failed] == []
     assert len(load.streams) > 100
     assert set(shares[0]) == {first, second}

@@ -14,7 +14,7 @@ from lab import cgroup
 from lab.cgroup import Tree
 from lab.stages import Stages
 from sitewright.errors import SitewrightError
-from tests.bench import lab_runs, memory, power_on
+from tests.bench import lab_runs, memory, power_on, report, serving, under_load
 from tests.bench.__main__ import MEASURES, chosen, measured
 from tests.bench.figure import Figure
 from tests.bench.hostlists import MACHINE, ours_round_trip, peer_round_trip
@@ -302,7 +302,7 @@ def test_a_figure_is_one_json_line_and_a_failure_prints_none(capsys):
         yield Figure("first", 0.12345, "s", 0.2, peer={"name": "peer", "value": 1.0})
         raise SitewrightError("the lab is down")
 
-    assert not measured("warm", broken)
+    assert not measured("warm", broken, [])
     captured = capsys.readouterr()
     [line] = captured.out.splitlines()
     found = json.loads(line)
@@ -326,3 +326,41 @@ def test_a_sampler_reads_while_it_is_entered():
     assert taken >= 3
     time.sleep(0.05)
     assert len(sampler.samples) == taken
+
+
+def test_the_page_shows_every_figure_beside_target_and_peer_and_needs_no_other_file(tmp_path):
+    figures = [
+        Figure("a", 2.0, "s", 4.0, details={"note": "<b>"}),
+        Figure("b", 3.0, "s", 1.0, peer={"name": "other", "p50": 6.0}),
+        Figure("c", 0.0, "failed"),
+    ]
+    report.write(tmp_path / "page.html", figures)
+    page = (tmp_path / "page.html").read_text()
+    assert all(f"<h2>{figure.name}: " in page for figure in figures)
+    assert "&lt;b&gt;" in page
+    assert "http" not in page
+    assert [bar.kind for figure in figures for bar in report.plot(figure).bars] == [
+        *("met", "target"),
+        *("missed", "target", "peer"),
+        "plain",
+    ]
+    assert [bar.width for bar in report.plot(figures[1]).bars] == [
+        report.WIDTH / 2,
+        report.WIDTH / 6,
+        report.WIDTH,
+    ]
+
+
+def test_figures_of_tests_are_passed_on_as_they_were_kept(tmp_path, monkeypatch):
+    kept = Figure("drain.failed", 0.0, "requests", 0.0, details={"streams": 40})
+    monkeypatch.setenv(under_load.FILE, str(tmp_path / "figures"))
+    under_load.keep(kept)
+    [line] = (tmp_path / "figures").read_text().splitlines()
+    assert under_load._figure(line) == kept
+
+
+def test_the_confidence_interval_of_a_difference_holds_it():
+    ours, theirs = [0.5 + place / 100 for place in range(50)], [0.4 + place / 100 for place in range(50)]
+    low, high = serving.interval(ours, theirs)
+    assert low < 0.1 < high
+    assert low > -0.1 and high < 0.3
