@@ -17,7 +17,7 @@ Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
 MEASURES = (
     *("hostlist", "preview", "cold", "warm", "nodes", "noop", "idle"),
-    *("gateway", "availability", "hand_over"),
+    *("gateway", "availability", "hand_over", "training"),
 )
 
 
@@ -43,11 +43,12 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     gateway   what the gateway adds to an answer, beside the model alone
     availability  failed requests at update, drain, scaling; recovery from a power cut and a hang (15 minutes)
     hand_over     an adapter from its run to all users and back (15 minutes)
+    training      what a power cut costs a run, and a pod beside a plain process (10 minutes)
 
     \b
     Changes: `cold` and `warm` TAKE DOWN THE LAB with all that was deployed, and need root; `warm` leaves a
-             new one up. `availability` and `hand_over` break and change the lab, and put it back. The others
-             change nothing, where the lab is as its site file says.
+             new one up. `availability`, `hand_over` and `training` break and change the lab, and put it back. The
+             others change nothing, where the lab is as its site file says.
     Exit status: 0, 1 when a measurement failed (the others are made), 2 for an unknown name.
     Example:     python -m tests.bench --only hostlist,preview,idle
     """
@@ -63,6 +64,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
         "gateway": serving.gateway,
         "availability": under_load.availability,
         "hand_over": under_load.hand_over,
+        "training": under_load.training,
     }
     figures: list[Figure] = []
     failed = [name for name in wanted if not measured(name, measures[name], figures)]

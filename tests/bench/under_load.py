@@ -16,6 +16,7 @@ FILE = "SITEWRIGHT_FIGURES"  # variable with the file tests add their figures to
 AVAILABILITY = "tests/lab/test_availability.py"
 HAND_OVER = "tests/lab/test_hand_over.py"
 TUNING = "tests/lab/test_5_tuning.py"
+TRAINING = "tests/lab/test_training_on_nodes.py"
 
 
 def availability() -> Iterator[Figure]:
@@ -26,6 +27,11 @@ def availability() -> Iterator[Figure]:
 def hand_over() -> Iterator[Figure]:
     """From the end of training to the answers of all replicas, and failed requests on the way to users and back."""
     yield from recorded_by(TUNING, HAND_OVER)
+
+
+def training() -> Iterator[Figure]:
+    """Steps that a power cut costs, and the time of a step in a pod beside a plain process on the same node."""
+    yield from recorded_by(TRAINING)
 
 
 def recorded_by(*tests: str) -> Iterator[Figure]:
