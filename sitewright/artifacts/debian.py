@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sitewright.artifacts.inside import SEARCH_PATH, run, together
+from sitewright.artifacts.inside import SEARCH_PATH, run, run_together
 from sitewright.errors import SitewrightError
 
 TIMEOUT = 1200  # seconds; 20 to 90 on a near mirror
@@ -47,9 +47,9 @@ def make_root(
         *(f"--dpkgopt=path-exclude={glob}" for glob in exclude),
         f"--include={','.join(packages)}",
     ]
-    command = [*together(), "mmdebstrap", *options, release, str(root), *mirrors(release)]
+    command = ["mmdebstrap", *options, release, str(root), *mirrors(release)]
     try:
-        run(command, what, timeout, environment=known)
+        run_together(command, what, timeout, environment=known)
     except SitewrightError as error:
         hint = "See with `apt-get update` whether this host reaches its mirrors."
         raise SitewrightError(error.message, error.hint or hint) from error

@@ -34,6 +34,18 @@ done
 exec chroot "$root" "$@"
 """
 
+# The first process of a process namespace: when it ends, so does everything else there. It waits for the command, and
+# is not replaced by it, for the sake of the `exit`; another one waits for the end of a pipe whose other end is the
+# builder's alone, and then kills all but the first.
+# A signal at the death of a parent would not do: one that dies before it was asked for never sends it.
+# Arguments: descriptor of the pipe, then the command.
+_WATCHED = """
+pipe=$1; shift
+{ cat "/proc/self/fd/$pipe"; kill -KILL -1; } >/dev/null 2>&1 </dev/null &
+"$@"
+exit $?
+"""
+
 
 @dataclass(frozen=True)
 class Bind:
@@ -51,11 +63,12 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     text: str = "",
+    inherited: Sequence[int] = (),
 ) -> str:
     """What the command printed, output and errors together.
 
     what: what it is for, the beginning of an error message; timeout: in seconds, then it and what it started
-    is killed; environment: instead of this process's own.
+    is killed; environment: instead of this process's own; inherited: descriptors it gets.
     Raises: SitewrightError with the last lines it printed.
     """
     try:
@@ -68,6 +81,7 @@ def run(
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=inherited,
         )
     except FileNotFoundError as error:
         raise SitewrightError(f"{what}: no program {command[0]}", f"Install {command[0]}.") from error
@@ -85,13 +99,24 @@ def run(
     return printed
 
 
-def together() -> list[str]:
-    """What to put before a command that shall die with this process, and take everything it started along:
-    nobody has to look for orphans of a killed build."""
-    # A parent that died before setpriv asked for its signal never sends one, so it is looked at once more.
-    still_ours = 'test "$PPID" = "$1" && shift && exec "$@"'
-    bound = ["setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", still_ours, "sh", str(os.getpid())]
-    return [*bound, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+def run_together(
+    command: Sequence[str],
+    what: str,
+    timeout: float,
+    *,
+    namespaces: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """`run` for a command that dies with this process and takes everything it started along: nobody has to look for
+    orphans of a killed build. namespaces: of unshare, beside one for processes."""
+    alive, mine = os.pipe()
+    separate = ["unshare", "--pid", "--fork", "--mount-proc", *namespaces]
+    try:
+        watched = [*separate, "/bin/sh", "-c", _WATCHED, "sh", str(alive), *command]
+        return run(watched, what, timeout, environment=environment, inherited=(alive,))
+    finally:
+        os.close(alive)
+        os.close(mine)
 
 
 def run_inside(
@@ -112,6 +137,10 @@ def run_inside(
     arguments = [str(root), str(len(binds))]
     for bind in binds:
         arguments += [str(bind.source), bind.target, "ro" if bind.read_only else "rw"]
-    separate = ["--mount", "--propagation", "private", "--net"]
-    entered = [*together(), *separate, "/bin/sh", "-c", _ENTER, "sh", *arguments, *command]
-    return run(entered, what, timeout, environment={"PATH": SEARCH_PATH, **(environment or {})})
+    return run_together(
+        ["/bin/sh", "-c", _ENTER, "sh", *arguments, *command],
+        what,
+        timeout,
+        namespaces=["--mount", "--propagation", "private", "--net"],
+        environment={"PATH": SEARCH_PATH, **(environment or {})},
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sitewright.artifacts import debian
+from sitewright.artifacts import debian, inside
 from sitewright.errors import SitewrightError
 
 TARGETS = """\
@@ -53,7 +53,7 @@ def mmdebstrap(tmp_path, monkeypatch):
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(debian, "together", list)
+    monkeypatch.setattr(debian, "run_together", inside.run)
     monkeypatch.setattr(debian.os, "geteuid", lambda: 0)
     monkeypatch.setattr(debian, "mirrors", lambda release: [f"deb http://mirror/ {release} main"])
     return tmp_path
