@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sitewright.errors import SitewrightError
-from sitewright.tuning import curve, dataset, progress, runs
+from sitewright.tuning import curve, dataset, progress, runs, tokens
 from sitewright.tuning import recipe as recipes
 from sitewright.tuning.cluster import Cluster, JobState
 from sitewright.tuning.template import TrainingTemplate
@@ -42,14 +42,19 @@ def tune() -> None:
     "--evaluation", type=click.Path(path_type=Path), help="Held-out rows; none of train may be in it."
 )
 @click.option("--max-length", type=click.IntRange(min=1), default=_CONTEXT, show_default=True, help="Tokens.")
-def check(train: Path, evaluation: Path | None, max_length: int) -> None:
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the model, whose tokenizer counts. Default: the tokens are estimated.",
+)
+def check(train: Path, evaluation: Path | None, max_length: int, tokenizer: Path | None) -> None:
     """Check the data set TRAIN (JSON lines). Reads only, needs no cluster.
 
     \b
     Exit status: 0 can be trained with (warnings are printed), 2 problems in the data.
     Example:     sitewright tune check train.jsonl --evaluation held-out.jsonl
     """
-    _checked(train, evaluation, max_length)
+    _checked(train, evaluation, max_length, tokens.counter(tokenizer) if tokenizer else None)
     click.echo("Next: sitewright tune submit MODEL TRAIN RECIPE")
 
 
@@ -93,7 +98,8 @@ def submit(
     cluster = Cluster(namespace)
     template = cluster.template()
     tuned = _model(template, model)
-    report = _checked(train, evaluation, min(wanted.max_length, tuned.max_length or wanted.max_length))
+    length = min(wanted.max_length, tuned.max_length or wanted.max_length)
+    report = _checked(train, evaluation, length, tokens.counter(template.seen_here(tuned.path)))
     run, limit = runs.run_id(name or model), round(time_limit * HOUR)
     if dry_run:
         cluster.validate(template, run, model, limit)
@@ -250,8 +256,10 @@ def _model(template: TrainingTemplate, name: str) -> Any:
     return template.models[name]
 
 
-def _checked(train: Path, evaluation: Path | None, max_length: int) -> dataset.Report:
-    report = dataset.check(train, evaluation, max_length, None)
+def _checked(
+    train: Path, evaluation: Path | None, max_length: int, count: dataset.CountTokens | None
+) -> dataset.Report:
+    report = dataset.check(train, evaluation, max_length, count)
     for line in report.lines():
         click.echo(line, err=True)
     if not report.ok:

@@ -9,6 +9,7 @@ On the shared file system:
     adapters/<model>/<id>/ what is served beside the model, one directory per version, never changed
 """
 
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +52,10 @@ class TrainingTemplate(BaseModel):
     memory: str = Field(description="limit per run, as Kubernetes writes it")
     shared_path: str = Field(description="the shared file system as nodes see it")
     publish_dir: str = Field(description="the same as the operator's machine sees it")
+
+    def seen_here(self, path: str) -> Path:
+        """A path on the shared file system, given as nodes see it, as the operator's machine does."""
+        return Path(self.publish_dir) / PurePosixPath(path).relative_to(self.shared_path)
 
 
 def job(template: TrainingTemplate, run: str, model: str, time_limit: int) -> dict[str, Any]:

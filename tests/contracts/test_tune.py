@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from modules.fine_tuning import FineTuningSpec, render
 from sitewright.cli import main
 from tests.contracts.fake_hypervisor import api_server
+from tests.tokenizer import tokenizer_of_words
 from tests.unit.golden import DATA
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -41,6 +42,7 @@ class Researcher:
     def __init__(self, folder: Path) -> None:
         self.shared = folder / "shared"
         (self.shared / "runs").mkdir(parents=True)
+        tokenizer_of_words(self.shared / "models/tiny")
         self.folder = folder
         self.train, self.held_out, self.recipe = (folder / n for n in ("t.jsonl", "e.jsonl", "r.yaml"))
         self.train.write_text(json.dumps(ROW) + "\n")
@@ -100,7 +102,12 @@ def researcher(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "memory": 2**30,
         "publish_dir": str(someone.shared),
         "models": {
-            "tiny": {"path": "/m", "digest": WEIGHTS, "python": "/s/e-1/bin/python", "image": "i@sha256:1"}
+            "tiny": {
+                "path": "/shared/models/tiny",
+                "digest": WEIGHTS,
+                "python": "/s/e-1/bin/python",
+                "image": "i@sha256:1",
+            }
         },
     }
     namespace, _, config_map = render(FineTuningSpec.model_validate(given))

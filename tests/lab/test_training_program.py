@@ -5,6 +5,7 @@ It runs as a plain process: no cluster takes part. Threads: one, so that the sam
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 from modules.fine_tuning import PROGRAM
 from sitewright.tuning.recipe import load
 from sitewright.tuning.template import HOPELESS, STOPPED
+from sitewright.tuning.tokens import counter
 from tests.lab.user import REPOSITORY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -126,5 +128,7 @@ def test_a_row_that_is_too_long_is_named_before_training(shared, tmp_path):
     request = json.loads((run.folder / "request.json").read_text())
     request["recipe"]["max_length"] = 16
     (run.folder / "request.json").write_text(json.dumps(request))
-    assert "row 1 is" in run.finish(HOPELESS)
+    [tokens] = re.findall(r"row 1 is (\d+) tokens long", run.finish(HOPELESS))
     assert run.losses() == {}
+    messages = json.loads((run.folder / "train.jsonl").read_text().splitlines()[0])["messages"]
+    assert counter(shared / "models/tiny-llama")(messages) == int(tokens), "the check counts otherwise"
