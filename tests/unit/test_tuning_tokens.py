@@ -18,7 +18,7 @@ def talk(*turns: str) -> list[dict[str, str]]:
 
 def test_every_word_counts_with_those_of_the_template(tmp_path):
     count = counter(tokenizer_of_words(tmp_path / "m"))
-    assert count(talk("How high?", "4806 m")) == len("user How high? </s> assistant 4806 m </s>".split())
+    assert count(talk("How high?", "4806 m")) == 8  # user How high? </s> assistant 4806 m </s>
     assert count(talk("a", "b", "c", "d e")) == 13
 
 
