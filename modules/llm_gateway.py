@@ -278,7 +278,7 @@ def _peer(target: Target) -> dict[str, Any]:
         return {"ipBlock": {"cidr": f"{target.address}/32"}}
     assert target.service  # one of the two, says the model
     name, namespace = target.service
-    return _pods(namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "vllm"})
+    return _pods(namespace, {"app.kubernetes.io/name": name})
 
 
 def _pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """The gateway of layer 5: one address for the models of a cluster, with a key per team."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_random
 
 from modules.llm_gateway import LlmGateway
 from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target
+from modules.vllm_router import PORT as ROUTER_PORT
+from modules.vllm_router import router_name
 from modules.vllm_service import PORT
-from sitewright.provider import PlaybookRun
-from sitewright.site import Site
+from sitewright.site import ServedModel, Site
 from sitewright.site.sections import Gateway, GatewayAlias
-from stacks.access import environment, nodes_and_machines
+from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
+from stacks.software import software
 
 KEY_LENGTH = 40
 
@@ -25,26 +27,15 @@ def gateway(
     after: Sequence[pulumi.Resource],
 ) -> dict[str, pulumi.Output[str]]:
     """Makes the gateway. after: what must be there first. Returns the key of each team, as secrets."""
-    software = PlaybookRun(
-        f"software-{wanted.environment}",
-        playbook="playbooks/prepare-software.yml",
-        verify="playbooks/verify-software.yml",
-        environment=environment(site),
-        variables={
-            "software_environment": wanted.environment,
-            "publish_dir": str(site.shared_filesystem.publish_dir),
-            "path": site.shared_filesystem.path,
-        },
-        files=[f"images/environments/{wanted.environment}/**"],
-        timeout="30m",
-    )
     keys = {
         team: pulumi_random.RandomPassword(f"gateway-key-{team}", length=KEY_LENGTH, special=False).result
         for team in wanted.teams
     }
     LlmGateway(
         _spec(site, wanted),
-        pulumi.Output.all(image=images[wanted.image], python=software.result("python")),
+        pulumi.Output.all(
+            image=images[wanted.image], python=software(site, wanted.environment).result("python")
+        ),
         pulumi.Output.all(**keys) if keys else None,
         pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*after]),
     )
@@ -52,7 +43,7 @@ def gateway(
 
 
 def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
-    served = [model.name for model in site.services.models if model.cluster == wanted.cluster]
+    served = {model.name: model for model in site.services.models if model.cluster == wanted.cluster}
     return LlmGatewaySpec(
         image="",
         python="",
@@ -62,21 +53,31 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
         replicas=wanted.replicas,
         memory=wanted.memory,
         models=(
-            *(GatewayModel(name=name, targets=(Target(api_base=_url(name)),)) for name in served),
-            *map(_alias, wanted.aliases),
+            *(
+                GatewayModel(name=name, targets=(Target(api_base=_url(model)),))
+                for name, model in served.items()
+            ),
+            *(_alias(alias, served) for alias in wanted.aliases),
         ),
         node_port=wanted.node_port,
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
     )
 
 
-def _alias(alias: GatewayAlias) -> GatewayModel:
+def _alias(alias: GatewayAlias, served: Mapping[str, ServedModel]) -> GatewayModel:
     targets = (
-        Target(api_base=_url(target.model), served_name=target.adapter or target.model, weight=target.weight)
+        Target(
+            api_base=_url(served[target.model]),
+            served_name=target.adapter or target.model,
+            weight=target.weight,
+        )
         for target in alias.targets
     )
     return GatewayModel(name=alias.name, targets=tuple(targets))
 
 
-def _url(model: str) -> str:
-    return f"http://{model}.default.svc:{PORT}/v1"
+def _url(model: ServedModel) -> str:
+    """Of the router in front of its replicas, where it has one."""
+    if model.router is not None:
+        return f"http://{router_name(model.name)}.default.svc:{ROUTER_PORT}/v1"
+    return f"http://{model.name}.default.svc:{PORT}/v1"

@@ -20,6 +20,7 @@ from stacks.access import environment, nodes_and_machines
 from stacks.clusters import registry_images
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+from stacks.router import routers
 
 
 def services(
@@ -71,7 +72,8 @@ def services(
         )
     if site.services.fine_tuning is not None:
         _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
-    keys = gateway(site, front, images, clusters[front.cluster], list(served.values())) if front else {}
+    before_gateway = [*served.values(), *routers(site, clusters, images, served)]
+    keys = gateway(site, front, images, clusters[front.cluster], before_gateway) if front else {}
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
 

@@ -99,6 +99,12 @@ class Site(Model):
         """Every diskless node, in the order of the pools."""
         return plan.nodes(self)
 
+    def control_plane_addresses(self, cluster: str) -> list[str]:
+        """Where the API servers of a cluster listen themselves, without what stands in front of them."""
+        addresses = {vm.name: vm.address for vm in self.vms}
+        [found] = [one for one in self.clusters if one.name == cluster]
+        return [addresses[name] for name in plan.names(found.control_plane)]
+
     @property
     def file(self) -> Path | None:
         """The site file this was loaded from."""

@@ -223,6 +223,16 @@ class Pool(Model):
         return labels
 
 
+class Router(Model):
+    environment: DnsLabel = "vllm-router"
+    """images/environments/<name>"""
+    pool: str | None = None
+    """one of pools, in the cluster of the model, with x86_64 nodes; default: the pool of the model"""
+    replicas: int = Field(default=2, ge=1)
+    policy: Literal["consistent_hash", "power_of_two", "round_robin", "cache_aware"] = "consistent_hash"
+    """which replica gets a request; consistent_hash: by the header X-Session-ID, else by the request itself"""
+
+
 class ServedModel(Model):
     name: ModelName
     """DNS name of the service and name of the served model"""
@@ -249,6 +259,8 @@ class ServedModel(Model):
     """context length in tokens; default: the model's own"""
     adapters: bool = False
     """whether LoRA adapters published for it are served"""
+    router: Router | None = None
+    """keeps the requests of a session on one replica, behind the gateway; default: none"""
 
 
 class FineTuning(Model):

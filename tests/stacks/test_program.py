@@ -315,3 +315,18 @@ def test_an_alias_is_served_by_versions_with_weights(alps):
     }
     assert shares == {"assistant--v1": 19, "assistant--v2": 1}
     assert {entry["model_name"] for entry in entries} == {"alps-assistant", "apertus-8b", "apertus-70b"}
+
+
+def test_the_gateway_asks_the_router_of_a_model_and_the_router_the_replicas(program, site_file):
+    file = site_file("lab")
+    site = yaml.safe_load(file.read_text())
+    site["services"]["models"][0]["router"] = {"replicas": 1}
+    file.write_text(yaml.safe_dump(site))
+    run = program(file)
+    (settings,) = [found for found in run.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
+    [entry] = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    assert entry["litellm_params"]["api_base"] == "http://tiny-router.default.svc:8080/v1"
+    router = run.of("Deployment")["tiny-router-deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert "app.kubernetes.io/name=tiny" in router["args"]
+    policy = run.of("NetworkPolicy")["tiny-router-networkpolicy"]["spec"]["egress"][1]
+    assert policy["to"] == [{"ipBlock": {"cidr": "10.77.0.10/32"}}]

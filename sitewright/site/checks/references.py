@@ -6,8 +6,10 @@ from sitewright.site.checks.finding import Finding, Known
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names, pool_xnames, present
 from sitewright.site.problems import Loc, did_you_mean
-from sitewright.site.sections import ServedModel
+from sitewright.site.sections import Router, ServedModel
 from sitewright.site.xname import Xname, XnameError, XnameType
+
+ROUTED_NAME_LENGTH = 63 - len("-router")
 
 
 def check(site: Site, known: Known) -> Iterator[Finding]:
@@ -73,6 +75,27 @@ def _models(site: Site, known: Known) -> Iterator[Finding]:
         if pool.cluster != model.cluster:
             message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
             yield Finding((*loc, "pool"), message)
+        if model.router is not None:
+            yield from _router(site, known, model, model.router, (*loc, "router"))
+
+
+def _router(site: Site, known: Known, model: ServedModel, router: Router, loc: Loc) -> Iterator[Finding]:
+    if f"{model.name}-router" in {other.name for other in site.services.models}:
+        message = f"its router would be called {model.name}-router, as another model is; rename that one"
+        yield Finding(loc, message)
+    if len(model.name) > ROUTED_NAME_LENGTH:
+        most = f"a model with a router has at most {ROUTED_NAME_LENGTH} characters in its name"
+        yield Finding(loc, f"{most}, {model.name!r} has {len(model.name)}")
+    gateway = site.services.gateway
+    if gateway is None or gateway.cluster != model.cluster:
+        yield Finding(loc, "nobody could ask it: it answers to the gateway of its cluster alone")
+    if router.pool is None:
+        return
+    yield from _defined(known["pools"], "pool", router.pool, (*loc, "pool"))
+    pool = next((pool for pool in site.pools if pool.name == router.pool), None)
+    if pool is not None and pool.cluster != model.cluster:
+        message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
+        yield Finding((*loc, "pool"), message)
 
 
 def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
