@@ -16,7 +16,7 @@ import pulumi
 from modules import llm_gateway_config as litellm
 from modules.llm_gateway_spec import LlmGatewaySpec, Target
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, service
+from modules.serving import disruption_budget, pods_of, service, to_names
 from modules.spec import quantity
 from modules.vllm_service import PRIORITY_CLASS, toleration
 from sitewright.site.names import POOL_LABEL
@@ -255,15 +255,8 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
                     "ports": [{"protocol": "TCP", "port": PORT}],
                 }
             ],
-            "egress": [_to_names(), *_to_targets(spec)],
+            "egress": [to_names(), *_to_targets(spec)],
         },
-    }
-
-
-def _to_names() -> dict[str, Any]:
-    return {
-        "to": [_pods("kube-system", {"k8s-app": "kube-dns"})],
-        "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
     }
 
 
@@ -278,14 +271,7 @@ def _peer(target: Target) -> dict[str, Any]:
         return {"ipBlock": {"cidr": f"{target.address}/32"}}
     assert target.service  # one of the two, says the model
     name, namespace = target.service
-    return _pods(namespace, {"app.kubernetes.io/name": name})
-
-
-def _pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
-    return {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "podSelector": {"matchLabels": labels},
-    }
+    return pods_of(namespace, {"app.kubernetes.io/name": name})
 
 
 def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:

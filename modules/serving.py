@@ -1,5 +1,7 @@
-"""What every replicated service of a cluster has: its Service, and the budget that a drain keeps to."""
+"""What services of a cluster have in common: a Service, the budget that a drain keeps to, the right to see pods."""
 
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 from typing import Any
 
 
@@ -40,4 +42,51 @@ def disruption_budget(name: str, namespace: str, labels: dict[str, str]) -> dict
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": dict(labels)},
         },
+    }
+
+
+def reads_pods(name: str, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """A ServiceAccount that may see the pods of its namespace, and nothing else."""
+    group = "rbac.authorization.k8s.io"
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": dict(metadata)},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "Role",
+            "metadata": dict(metadata),
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+        },
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": dict(metadata),
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        },
+    ]
+
+
+def to_api_servers(addresses: Iterable[IPv4Address], port: int) -> list[dict[str, Any]]:
+    """Egress rule of a network policy; none where no address is known.
+
+    The addresses are those the servers listen at themselves: a policy sees a connection behind the Service.
+    """
+    servers = [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses]
+    return [{"to": servers, "ports": [{"protocol": "TCP", "port": port}]}] if servers else []
+
+
+def to_names() -> dict[str, Any]:
+    """Egress rule of a network policy: to the cluster's DNS."""
+    return {
+        "to": [pods_of("kube-system", {"k8s-app": "kube-dns"})],
+        "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
+    }
+
+
+def pods_of(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Peer of a network policy."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": labels},
     }

@@ -12,7 +12,7 @@ import pulumi
 from pydantic import AfterValidator, Field
 
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, service
+from modules.serving import disruption_budget, reads_pods, service, to_api_servers
 from modules.spec import DNS_LABEL, MEBI, Model, quantity
 from modules.vllm_service import PORT as MODEL_PORT
 from modules.vllm_service import PRIORITY_CLASS, TAINT, toleration
@@ -62,7 +62,13 @@ def render(spec: VllmRouterSpec) -> list[dict[str, Any]]:
     """The manifests of one router, in the order they are applied."""
     budget = [disruption_budget(spec.name, spec.namespace, _labels(spec))] if spec.replicas > 1 else []
     front = service(spec.name, spec.namespace, _labels(spec), PORT, None)
-    return [_network_policy(spec), *_rights(spec), front, *budget, _deployment(spec)]
+    return [
+        _network_policy(spec),
+        *reads_pods(spec.name, spec.namespace, _labels(spec)),
+        front,
+        *budget,
+        _deployment(spec),
+    ]
 
 
 class VllmRouter(pulumi.ComponentResource):
@@ -199,32 +205,10 @@ def _container(spec: VllmRouterSpec) -> dict[str, Any]:
     }
 
 
-def _rights(spec: VllmRouterSpec) -> list[dict[str, Any]]:
-    """To see pods of its namespace, and nothing else."""
-    group = "rbac.authorization.k8s.io"
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(spec)},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "Role",
-            "metadata": _metadata(spec),
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
-        },
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": _metadata(spec),
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": spec.name},
-            "subjects": [{"kind": "ServiceAccount", "name": spec.name, "namespace": spec.namespace}],
-        },
-    ]
-
-
 def _network_policy(spec: VllmRouterSpec) -> dict[str, Any]:
     """Asked by the gateway alone, it reaches the replicas and the API server alone."""
     clients = {"matchLabels": {"app.kubernetes.io/name": spec.clients}}
     replicas = {"matchLabels": {"app.kubernetes.io/name": spec.model}}
-    servers = [{"ipBlock": {"cidr": f"{address}/32"}} for address in spec.api_servers]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -237,11 +221,7 @@ def _network_policy(spec: VllmRouterSpec) -> dict[str, Any]:
             ],
             "egress": [
                 {"to": [{"podSelector": replicas}], "ports": [{"protocol": "TCP", "port": MODEL_PORT}]},
-                *(
-                    [{"to": servers, "ports": [{"protocol": "TCP", "port": spec.api_port}]}]
-                    if servers
-                    else []
-                ),
+                *to_api_servers(spec.api_servers, spec.api_port),
             ],
         },
     }

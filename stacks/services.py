@@ -21,6 +21,7 @@ from stacks.clusters import registry_images
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
 from stacks.router import routers
+from stacks.slo import slo
 
 
 def services(
@@ -30,7 +31,11 @@ def services(
         return ServicesHandle()
     front = site.services.gateway
     names = tuple(
-        sorted({model.image for model in site.services.models} | ({front.image} if front else set()))
+        sorted(
+            {model.image for model in site.services.models}
+            | ({front.image} if front else set())
+            | ({site.services.slo.image} if site.services.slo else set())
+        )
     )
     images = registry_images(site, "service-images", names)
     priorities = {
@@ -74,6 +79,8 @@ def services(
         _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
     before_gateway = [*served.values(), *routers(site, clusters, images, served)]
     keys = gateway(site, front, images, clusters[front.cluster], before_gateway) if front else {}
+    if site.services.slo is not None:
+        slo(site, site.services.slo, images, clusters[site.services.slo.cluster])
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
 

@@ -16,6 +16,9 @@ CLUSTER_NETWORK_NAME_LENGTH = 12
 LOAD_BALANCER_NAME_LENGTH = 50
 CLUSTER_NAME_LENGTH = LOAD_BALANCER_NAME_LENGTH - len("-api")
 
+# Names of its own in the cluster's DNS: `<model>-replicas`, of those that are watched, and `<model>-router`.
+MODEL_NAME_LENGTH = 63 - len("-replicas")
+
 # The label by which models find the nodes of their pool.
 POOL_LABEL = "sitewright.dev/pool"
 
@@ -56,7 +59,7 @@ def model_name(text: str) -> str:
     _refuse_taken(text, _TAKEN_MODEL_NAMES, "the model")
     if dns_label(text)[0].isdigit():
         raise ValueError(f"{text!r} starts with a digit, which not every cluster takes for a Service")
-    return text
+    return _short(text, MODEL_NAME_LENGTH, f"the name of its replicas is {text}-replicas")
 
 
 def _refuse_taken(text: str, taken: dict[str, str], what: str) -> None:

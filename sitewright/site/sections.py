@@ -6,9 +6,9 @@ is in `checks/`; what is derived (addresses, nodes) is in `plan.py`.
 
 import ipaddress
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sitewright.site.fields import (
     AbsolutePath,
@@ -42,6 +42,7 @@ from sitewright.site.fields import (
     VmImageName,
 )
 from sitewright.site.names import POOL_LABEL
+from sitewright.site.serving_values import first_word_bound
 
 GIB = 2**30
 
@@ -314,12 +315,40 @@ class Gateway(Model):
     """further model names; default: none"""
 
 
+class SloObjective(Model):
+    model: str
+    """one of services.models"""
+    good: float = Field(default=0.999, gt=0, lt=1)
+    """share of requests that end with an answer"""
+    first_word_seconds: Annotated[float, AfterValidator(first_word_bound)] = 2.5
+    """a request waits for its first word: 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40 or 80"""
+    in_time: float = Field(default=0.95, gt=0, lt=1)
+    """share of requests that wait no longer"""
+
+
+class Slo(Model):
+    cluster: str
+    """one of clusters; all models served there are watched"""
+    pool: str
+    """one of pools, in that cluster; where Prometheus runs"""
+    image: DnsLabel = "prometheus"
+    """images/containers/<name>"""
+    memory: Quantity = Field(default=GIB // 2, ge=GIB // 4)
+    """memory limit; a quarter of it is for samples"""
+    node_port: int | None = Field(default=None, ge=30000, le=32767)
+    """port on every node; default: none (cluster only)"""
+    objectives: list[SloObjective] = Field(default_factory=list)
+    """of models for which the defaults are not right"""
+
+
 class Services(Model):
     models: list[ServedModel] = Field(default_factory=list)
     gateway: Gateway | None = None
     """one address for all models of a cluster, with keys; default: none"""
     fine_tuning: FineTuning | None = None
     """fine-tuning runs; default: none"""
+    slo: Slo | None = None
+    """Prometheus that watches models, and calls when an objective is missed; default: none"""
 
 
 class Published(Model):

@@ -41,8 +41,8 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     run = program(site_file("lab"), others=INFRASTRUCTURE, layers=layers, infrastructure="lab-infra")
     assert {"join-gpu", "model-tiny"} <= run.playbooks().keys()
     assert "bootstrap-svc" not in run.playbooks()
-    deployments = {"svc-platform-deployment-coredns", "tiny-deployment", "llm-gateway-deployment"}
-    assert run.of("Deployment").keys() == deployments
+    services = {"tiny-deployment", "llm-gateway-deployment", "prometheus-deployment"}
+    assert run.of("Deployment").keys() == {"svc-platform-deployment-coredns", *services}
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"
     assert joined["ca_certificate"] == "CA of svc"

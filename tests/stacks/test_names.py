@@ -6,6 +6,7 @@ import yaml
 from sitewright.site.names import (
     CLUSTER_NAME_LENGTH,
     CLUSTER_NETWORK_NAME_LENGTH,
+    MODEL_NAME_LENGTH,
     VM_IMAGE_NAME_LENGTH,
     VM_NAME_LENGTH,
 )
@@ -17,7 +18,12 @@ BRIDGE = 15 - len("-br")
 @pytest.fixture(scope="module")
 def longest(program, site_file):
     """The lab with the longest name there may be for each thing, and three control planes behind an address."""
-    network, image, pool, model = "n" * LABEL, "i" * VM_IMAGE_NAME_LENGTH, "p" * LABEL, "m" * LABEL
+    network, image, pool, model = (
+        "n" * LABEL,
+        "i" * VM_IMAGE_NAME_LENGTH,
+        "p" * LABEL,
+        "m" * MODEL_NAME_LENGTH,
+    )
     cluster, vm = "c" * CLUSTER_NAME_LENGTH, f"{'v' * (VM_NAME_LENGTH - 1)}[1-3]"
     file = site_file("lab")
     site = yaml.safe_load(file.read_text())
@@ -30,6 +36,8 @@ def longest(program, site_file):
     site["services"]["models"][0] |= {"name": model, "cluster": cluster, "pool": pool}
     site["services"]["fine_tuning"] |= {"namespace": "t" * LABEL, "pool": pool, "models": [model]}
     site["services"]["gateway"] |= {"cluster": cluster, "pool": pool}
+    site["services"]["slo"] |= {"cluster": cluster, "pool": pool}
+    site["services"]["models"][0]["router"] = {}
     file.write_text(yaml.safe_dump(site))
     return program(file)
 
@@ -61,7 +69,8 @@ def test_names_that_only_some_things_may_have_are_free_for_the_others(program, s
     site = yaml.safe_load(file.read_text())
     site["networks"][0]["name"] = site["virtual_machines"][0]["network"] = site["pools"][0]["network"] = name
     site["pools"][0]["name"] = site["services"]["models"][0]["pool"] = name
-    site["services"]["fine_tuning"]["pool"] = site["services"]["gateway"]["pool"] = name
+    for service in ("fine_tuning", "gateway", "slo"):
+        site["services"][service]["pool"] = name
     site["pools"][0]["labels"] = {}
     file.write_text(yaml.safe_dump(site))
     assert f"join-{name}" in program(file).playbooks()

@@ -120,7 +120,7 @@ def test_aliases_of_a_file_that_is_extended_are_not_replaced(site_file):
         do(release.promote, site_file, "second", "tiny")
     with pytest.raises(SitewrightError, match="is not in this file"):
         do(release.promote, site_file, "assistant", "alps--v1")
-    assert "second" not in base.read_text() + site_file.read_text()
+    assert "name: second" not in base.read_text() + site_file.read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sitewright.site.checks import (
     ranges,
     references,
     required,
+    services,
 )
 from sitewright.site.checks.finding import Finding, Known
 from sitewright.site.model import Site
@@ -22,6 +23,7 @@ def run(site: Site, known: Known) -> Iterator[Finding]:
     """Every finding, in no order. The address plan is looked at only where nothing of it is missing."""
     yield from required.check(site, known)
     yield from references.check(site, known)
+    yield from services.check(site, known)
     yield from duplicates.check(site)
     yield from ranges.check(site)
     yield from clusters.check(site)

@@ -6,7 +6,7 @@ from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names
 from sitewright.site.problems import Loc, dotted
-from sitewright.site.sections import Gateway, HostOverride, ServedModel
+from sitewright.site.sections import Gateway, HostOverride, ServedModel, Slo
 from sitewright.site.xname import Xname
 
 
@@ -57,11 +57,13 @@ def _ports(site: Site) -> Iterator[Finding]:
         yield from _once(
             (f"port {item.port}", ("lab", "publish", index, "port"), "") for index, item in publish
         )
-    services: list[tuple[Loc, ServedModel | Gateway]] = [
+    services: list[tuple[Loc, ServedModel | Gateway | Slo]] = [
         (("services", "models", index), model) for index, model in enumerate(site.services.models)
     ]
     if site.services.gateway is not None:
         services.append((("services", "gateway"), site.services.gateway))
+    if site.services.slo is not None:
+        services.append((("services", "slo"), site.services.slo))
     for cluster in dict.fromkeys(service.cluster for _, service in services):
         yield from _once(
             (f"port {service.node_port}", (*loc, "node_port"), "")

@@ -1,11 +1,11 @@
 """What a check sees and what it finds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sitewright.site.plan import names as expanded
-from sitewright.site.problems import Loc
+from sitewright.site.problems import Loc, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,9 @@ def _vm_names(items: Any) -> frozenset[str] | None:
     if groups is None or not all(expanded(group) for group in groups):
         return None
     return frozenset(name for group in groups for name in expanded(group))
+
+
+def defined(there: Collection[str] | None, what: str, name: str, loc: Loc) -> Iterator[Finding]:
+    """A finding where a name stands for nothing. there: all names; None where nobody knows them."""
+    if there is not None and name not in there:
+        yield Finding(loc, f"no {what} named {name!r}{did_you_mean(name, there)}")

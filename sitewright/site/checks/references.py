@@ -1,34 +1,28 @@
 """Names that must be defined somewhere else in the file."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-from sitewright.site.checks.finding import Finding, Known
+from sitewright.site.checks.finding import Finding, Known, defined
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names, pool_xnames, present
-from sitewright.site.problems import Loc, did_you_mean
-from sitewright.site.sections import Router, ServedModel
+from sitewright.site.problems import Loc
 from sitewright.site.xname import Xname, XnameError, XnameType
-
-ROUTED_NAME_LENGTH = 63 - len("-router")
 
 
 def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _virtual_machines(site, known)
     yield from _control_planes(site, known)
     yield from _pools(site, known)
-    yield from _models(site, known)
-    yield from _fine_tuning(site, known)
-    yield from _gateway(site, known)
     yield from _bmc_overrides(site, known)
 
 
 def _virtual_machines(site: Site, known: Known) -> Iterator[Finding]:
     for index, group in enumerate(site.virtual_machines):
         loc: Loc = ("virtual_machines", index)
-        yield from _defined(known["images"], "image", group.image, (*loc, "image"))
-        yield from _defined(known["networks"], "network", group.network, (*loc, "network"))
+        yield from defined(known["images"], "image", group.image, (*loc, "image"))
+        yield from defined(known["networks"], "network", group.network, (*loc, "network"))
         for name in group.overrides:
-            yield from _defined(names(group.name), "VM of this group", name, (*loc, "overrides", name))
+            yield from defined(names(group.name), "VM of this group", name, (*loc, "overrides", name))
 
 
 def _control_planes(site: Site, known: Known) -> Iterator[Finding]:
@@ -42,17 +36,17 @@ def _control_planes(site: Site, known: Known) -> Iterator[Finding]:
         for name in names(cluster.control_plane):
             if name in absent:
                 yield Finding(("clusters", index, "control_plane"), f"VM {name!r} is `absent` in its group")
-            yield from _defined(known["vms"], "VM", name, ("clusters", index, "control_plane"))
+            yield from defined(known["vms"], "VM", name, ("clusters", index, "control_plane"))
 
 
 def _pools(site: Site, known: Known) -> Iterator[Finding]:
     for index, pool in enumerate(site.pools):
         loc: Loc = ("pools", index)
-        yield from _defined(known["clusters"], "cluster", pool.cluster, (*loc, "cluster"))
-        yield from _defined(known["networks"], "network", pool.network, (*loc, "network"))
-        yield from _defined(known["boot_images"], "boot image", pool.boot_image, (*loc, "boot_image"))
+        yield from defined(known["clusters"], "cluster", pool.cluster, (*loc, "cluster"))
+        yield from defined(known["networks"], "network", pool.network, (*loc, "network"))
+        yield from defined(known["boot_images"], "boot image", pool.boot_image, (*loc, "boot_image"))
         if pool.bmc_network is not None:
-            yield from _defined(known["networks"], "network", pool.bmc_network, (*loc, "bmc_network"))
+            yield from defined(known["networks"], "network", pool.bmc_network, (*loc, "bmc_network"))
         members = [str(xname) for xname in pool_xnames(pool)]
         for name in pool.overrides:
             yield from _xname(name, XnameType.NODE, members, "node of this pool", (*loc, "overrides", name))
@@ -60,89 +54,6 @@ def _pools(site: Site, known: Known) -> Iterator[Finding]:
             yield Finding(
                 (*loc, "overrides"), "every node is `absent`; to give a pool up, take it out of `pools`"
             )
-
-
-def _models(site: Site, known: Known) -> Iterator[Finding]:
-    pools = {pool.name: pool for pool in site.pools}
-    for index, model in enumerate(site.services.models):
-        loc: Loc = ("services", "models", index)
-        yield from _defined(known["clusters"], "cluster", model.cluster, (*loc, "cluster"))
-        yield from _defined(known["pools"], "pool", model.pool, (*loc, "pool"))
-        pool = pools.get(model.pool)
-        clusters = known["clusters"] or ()
-        if pool is None or not {pool.cluster, model.cluster} <= set(clusters):
-            continue
-        if pool.cluster != model.cluster:
-            message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
-            yield Finding((*loc, "pool"), message)
-        if model.router is not None:
-            yield from _router(site, known, model, model.router, (*loc, "router"))
-
-
-def _router(site: Site, known: Known, model: ServedModel, router: Router, loc: Loc) -> Iterator[Finding]:
-    if f"{model.name}-router" in {other.name for other in site.services.models}:
-        message = f"its router would be called {model.name}-router, as another model is; rename that one"
-        yield Finding(loc, message)
-    if len(model.name) > ROUTED_NAME_LENGTH:
-        most = f"a model with a router has at most {ROUTED_NAME_LENGTH} characters in its name"
-        yield Finding(loc, f"{most}, {model.name!r} has {len(model.name)}")
-    gateway = site.services.gateway
-    if gateway is None or gateway.cluster != model.cluster:
-        yield Finding(loc, "nobody could ask it: it answers to the gateway of its cluster alone")
-    if router.pool is None:
-        return
-    yield from _defined(known["pools"], "pool", router.pool, (*loc, "pool"))
-    pool = next((pool for pool in site.pools if pool.name == router.pool), None)
-    if pool is not None and pool.cluster != model.cluster:
-        message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the model in {model.cluster!r}"
-        yield Finding((*loc, "pool"), message)
-
-
-def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
-    wanted = site.services.fine_tuning
-    if wanted is None:
-        return
-    loc: Loc = ("services", "fine_tuning")
-    yield from _defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
-    models = {model.name: model for model in site.services.models}
-    pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
-    for index, name in enumerate(wanted.models):
-        yield from _defined(models, "model", name, (*loc, "models", index))
-        if name not in models or pool is None:
-            continue
-        if models[name].cluster != pool.cluster:
-            message = f"model {name!r} is in cluster {models[name].cluster!r}, pool {pool.name!r} in {pool.cluster!r}"
-            yield Finding((*loc, "models", index), message)
-        yield from _serves_adapters(models[name], (*loc, "models", index))
-
-
-def _gateway(site: Site, known: Known) -> Iterator[Finding]:
-    wanted = site.services.gateway
-    if wanted is None:
-        return
-    loc: Loc = ("services", "gateway")
-    yield from _defined(known["clusters"], "cluster", wanted.cluster, (*loc, "cluster"))
-    yield from _defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
-    pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
-    if pool is not None and pool.cluster != wanted.cluster and wanted.cluster in (known["clusters"] or ()):
-        message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the gateway in {wanted.cluster!r}"
-        yield Finding((*loc, "pool"), message)
-    served = {model.name: model for model in site.services.models if model.cluster == wanted.cluster}
-    for index, alias in enumerate(wanted.aliases):
-        here: Loc = (*loc, "aliases", index)
-        taken = {*served, *(before.name for before in wanted.aliases[:index])}
-        if alias.name in taken:
-            yield Finding((*here, "name"), f"{alias.name!r} is a model already; give the alias another name")
-        for number, target in enumerate(alias.targets):
-            there: Loc = (*here, "targets", number)
-            yield from _defined(served, "model of this cluster", target.model, (*there, "model"))
-            if target.adapter and target.model in served:
-                yield from _serves_adapters(served[target.model], (*there, "adapter"))
-
-
-def _serves_adapters(model: ServedModel, loc: Loc) -> Iterator[Finding]:
-    if not model.adapters:
-        yield Finding(loc, f"model {model.name!r} serves no adapters; write `adapters: true` there")
 
 
 def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:
@@ -163,9 +74,4 @@ def _xname(name: str, kind: XnameType, members: list[str], what: str, loc: Loc) 
     if xname != name:
         yield Finding(loc, f"write it {xname!r}")
     else:
-        yield from _defined(members, what, name, loc)
-
-
-def _defined(defined: Collection[str] | None, what: str, name: str, loc: Loc) -> Iterator[Finding]:
-    if defined is not None and name not in defined:
-        yield Finding(loc, f"no {what} named {name!r}{did_you_mean(name, defined)}")
+        yield from defined(members, what, name, loc)

@@ -1,0 +1,298 @@
+"""Prometheus beside the models of a cluster: it scrapes every replica, and calls when an objective is missed.
+
+Where a site has an operator for Prometheus, `render_for_operator` gives the same rules in its form, to apply there.
+"""
+
+import hashlib
+from ipaddress import IPv4Network
+from typing import Annotated, Any, Self
+
+import pulumi
+import yaml
+from pydantic import Field, model_validator
+
+from modules.manifest import Manifest
+from modules.serving import service, to_names
+from modules.serving_slo_rules import Objective, rules
+from modules.spec import DNS_LABEL, MEBI, Model, quantity
+from modules.vllm_service import PORT as MODEL_PORT
+from modules.vllm_service import TAINT, toleration
+from sitewright.site.names import POOL_LABEL
+
+PORT = 9090
+USER = 65534
+SETTINGS, DATA = "/etc/prometheus", "/prometheus"
+SCRAPE_SECONDS = 15
+MODELS_JOB = "models"
+
+
+class ServingSloSpec(Model):
+    name: str = Field("prometheus", pattern=DNS_LABEL)
+    namespace: str = Field("default", pattern=DNS_LABEL, description="of the models, and of Prometheus")
+    image: str = Field(description="container image by digest")
+    pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes may run it")
+    taints: tuple[Annotated[str, Field(pattern=TAINT)], ...] = Field((), description="of the pool's nodes")
+    memory: int = Field(512 * MEBI, ge=256 * MEBI, description="bytes, limit; `stored` is part of it")
+    stored: int = Field(128 * MEBI, ge=64 * MEBI, description="bytes of samples; the oldest go first")
+    days: int = Field(15, ge=1, description="samples are kept at most")
+    objectives: tuple[Objective, ...] = Field(min_length=1, description="one for each model")
+    node_port: int | None = Field(None, ge=30000, le=32767)
+    clients: tuple[IPv4Network, ...] = Field((), description="who may ask, beside pods of the namespace")
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> Self:
+        names = [objective.model for objective in self.objectives]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"objectives: {', '.join(twice)} is there twice")
+        if self.stored * 2 > self.memory:
+            raise ValueError("stored: more than half of memory, and Prometheus needs the other half itself")
+        return self
+
+
+def render(spec: ServingSloSpec) -> list[dict[str, Any]]:
+    """The manifests of Prometheus, in the order they are applied."""
+    front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
+    names = [_names(spec, one.model) for one in spec.objectives]
+    return [_network_policy(spec), *names, _settings(spec), front, _deployment(spec)]
+
+
+def render_for_operator(spec: ServingSloSpec) -> list[dict[str, Any]]:
+    """The same for a site whose cluster has the Prometheus operator: what to scrape, and the rules."""
+    group = "monitoring.coreos.com/v1"
+    return [
+        {
+            "apiVersion": group,
+            "kind": "PodMonitor",
+            "metadata": _metadata(spec),
+            "spec": {
+                "selector": {"matchLabels": {"app.kubernetes.io/component": "vllm"}},
+                "podMetricsEndpoints": [
+                    {
+                        "port": "http",
+                        "interval": f"{SCRAPE_SECONDS}s",
+                        "honorLabels": True,
+                        "relabelings": [
+                            {"targetLabel": "job", "replacement": MODELS_JOB},
+                            {
+                                "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
+                                "targetLabel": "model_name",
+                            },
+                        ],
+                    }
+                ],
+            },
+        },
+        {
+            "apiVersion": group,
+            "kind": "PrometheusRule",
+            "metadata": _metadata(spec),
+            "spec": rules(spec.objectives),
+        },
+    ]
+
+
+class ServingSlo(pulumi.ComponentResource):
+    """A Prometheus that scrapes once `ready` is there. image: known only once it is published."""
+
+    def __init__(
+        self, spec: ServingSloSpec, image: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("sitewright:modules:ServingSlo", spec.name, None, opts)
+        rendered = pulumi.Output.from_input(image).apply(
+            lambda found: _deployment(spec.model_copy(update={"image": found}))
+        )
+        self.ready: list[pulumi.Resource] = []
+        for manifest in render(spec):
+            if manifest["kind"] == "Deployment":
+                # Kind and name do not depend on what is published, so the plan is whole before that exists.
+                manifest["spec"] = rendered["spec"]
+            name = f"{manifest['metadata']['name']}-{manifest['kind'].lower()}"
+            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.register_outputs({})
+
+
+def config(spec: ServingSloSpec) -> dict[str, Any]:
+    """prometheus.yml."""
+    return {
+        "global": {
+            "scrape_interval": f"{SCRAPE_SECONDS}s",
+            "evaluation_interval": f"{SCRAPE_SECONDS}s",
+            "scrape_timeout": "10s",
+        },
+        "rule_files": [f"{SETTINGS}/rules.yml"],
+        "scrape_configs": [
+            {
+                "job_name": MODELS_JOB,
+                # vLLM names the model itself; the label of the target is for `up`.
+                "honor_labels": True,
+                # Debian's Prometheus knows no Kubernetes; the names of pods without a virtual address are enough.
+                "dns_sd_configs": [
+                    {
+                        "names": [f"{_replicas(one.model)}.{spec.namespace}.svc.cluster.local"],
+                        "type": "A",
+                        "port": MODEL_PORT,
+                        "refresh_interval": f"{SCRAPE_SECONDS}s",
+                    }
+                    for one in spec.objectives
+                ],
+                "relabel_configs": [
+                    {
+                        "source_labels": ["__meta_dns_name"],
+                        "regex": r"(.+)-replicas\..+",
+                        "target_label": "model_name",
+                    }
+                ],
+            },
+            {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]},
+        ],
+    }
+
+
+def _replicas(model: str) -> str:
+    return f"{model}-replicas"
+
+
+def _names(spec: ServingSloSpec, model: str) -> dict[str, Any]:
+    """A name in the cluster's DNS with the addresses of all replicas, also of those that are not ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            **_metadata(spec),
+            "name": _replicas(model),
+            # Applied before its pods exist, and never with an address of its own.
+            "annotations": {"pulumi.com/skipAwait": "true"},
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"app.kubernetes.io/name": model},
+            "ports": [{"name": "http", "port": MODEL_PORT}],
+        },
+    }
+
+
+def _data(spec: ServingSloSpec) -> dict[str, str]:
+    return {
+        "prometheus.yml": yaml.safe_dump(config(spec), sort_keys=False),
+        "rules.yml": yaml.safe_dump(rules(spec.objectives), sort_keys=False, width=1000),
+    }
+
+
+def _settings(spec: ServingSloSpec) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
+
+
+def _deployment(spec: ServingSloSpec) -> dict[str, Any]:
+    digest = hashlib.sha256("\0".join(_data(spec).values()).encode()).hexdigest()
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(spec),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": _labels(spec)},
+            "strategy": {"type": "Recreate"},
+            "template": {
+                "metadata": {
+                    "labels": _labels(spec),
+                    # Prometheus reads its files once: others mean another pod, and the samples begin anew.
+                    "annotations": {"sitewright.dev/settings-digest": digest},
+                },
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _pod(spec: ServingSloSpec) -> dict[str, Any]:
+    return {
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "nodeSelector": {POOL_LABEL: spec.pool},
+        **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(spec)],
+        "volumes": [
+            {"name": "settings", "configMap": {"name": spec.name}},
+            # Nodes have no disk: samples lie in memory, and go with the pod.
+            {"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(spec.stored)}},
+        ],
+    }
+
+
+def _container(spec: ServingSloSpec) -> dict[str, Any]:
+    return {
+        "name": "prometheus",
+        "image": spec.image,
+        "args": [
+            f"--config.file={SETTINGS}/prometheus.yml",
+            f"--storage.tsdb.path={DATA}",
+            f"--storage.tsdb.retention.time={spec.days}d",
+            # A block being written needs room beside those that are kept.
+            f"--storage.tsdb.retention.size={spec.stored // 2}B",
+            f"--web.listen-address=0.0.0.0:{PORT}",
+        ],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "startupProbe": {**_probe("/-/ready"), "periodSeconds": 2, "failureThreshold": 60},
+        "readinessProbe": {**_probe("/-/ready"), "periodSeconds": 5, "timeoutSeconds": 5},
+        "livenessProbe": {
+            **_probe("/-/healthy"),
+            "periodSeconds": 15,
+            "timeoutSeconds": 10,
+            "failureThreshold": 4,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
+            "limits": {"memory": quantity(spec.memory)},
+        },
+        "volumeMounts": [
+            {"name": "settings", "mountPath": SETTINGS, "readOnly": True},
+            {"name": "data", "mountPath": DATA},
+        ],
+    }
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": PORT}}
+
+
+def _network_policy(spec: ServingSloSpec) -> dict[str, Any]:
+    """Pods of the namespace may look; it reaches names and models only."""
+    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
+    models = {"matchLabels": {"app.kubernetes.io/component": "vllm"}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(spec),
+        "spec": {
+            "podSelector": {"matchLabels": _labels(spec)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": [{"podSelector": {}}, *networks], "ports": [{"protocol": "TCP", "port": PORT}]}
+            ],
+            "egress": [
+                to_names(),
+                {"to": [{"podSelector": models}], "ports": [{"protocol": "TCP", "port": MODEL_PORT}]},
+            ],
+        },
+    }
+
+
+def _metadata(spec: ServingSloSpec) -> dict[str, Any]:
+    return {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)}
+
+
+def _labels(spec: ServingSloSpec) -> dict[str, str]:
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "serving-slo"}

@@ -1,0 +1,147 @@
+"""What Prometheus works out of vLLM's metrics, and when it calls for somebody.
+
+Burn rates: an objective of 99.9 % allows 1 bad request in 1,000 over 30 days. An alert fires when what is allowed is
+used up so much faster than that, over a long window and still over a short one. Source: Google, The Site Reliability
+Workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from modules.spec import Model
+from modules.vllm_metrics import CACHE, FINISHED, FIRST_WORD, NEXT_WORD, RUNNING, STEPS, WAITING
+from sitewright.site.names import model_name
+from sitewright.site.serving_values import first_word_bound
+
+WINDOWS = ("5m", "30m", "1h", "6h")
+STALL_SECONDS = 120
+MISSING_FOR = "5m"
+RUNBOOKS = "docs/runbooks"
+
+
+class Objective(Model):
+    """What a site promises about one model."""
+
+    model: Annotated[str, AfterValidator(model_name)] = Field(description="its served name")
+    replicas: int = Field(ge=1, description="that should answer")
+    good: float = Field(0.999, gt=0, lt=1, description="share of requests that end with an answer")
+    first_word_seconds: Annotated[float, AfterValidator(first_word_bound)] = Field(
+        2.5, description="a request waits for its first word"
+    )
+    in_time: float = Field(0.95, gt=0, lt=1, description="share of requests that wait no longer")
+
+
+class Burn(NamedTuple):
+    """times: faster than the objective allows; both windows must show it."""
+
+    times: float
+    long: str
+    short: str
+    severity: str
+
+
+BURNS = (Burn(14.4, "1h", "5m", "page"), Burn(6, "6h", "30m", "ticket"))
+
+
+def rules(objectives: Iterable[Objective]) -> dict[str, Any]:
+    """Prometheus' rule file."""
+    objectives = tuple(objectives)
+    return {
+        "groups": [
+            {"name": "models-recorded", "interval": "15s", "rules": [*_recorded(objectives)]},
+            *(
+                {"name": f"model-{one.model}", "interval": "15s", "rules": [*_alerts(one)]}
+                for one in objectives
+            ),
+        ]
+    }
+
+
+def _recorded(objectives: tuple[Objective, ...]) -> Iterable[dict[str, str]]:
+    for window in WINDOWS:
+        yield _record(f"model:requests_bad:ratio_rate{window}", _bad(window))
+        for bound in sorted({one.first_word_seconds for one in objectives}):
+            yield _record(f"model:requests_late:ratio_rate{window}", _late(window, bound), bound)
+    yield _record("model:requests:rate5m", f"sum by (model_name) (rate({FINISHED.name}_total[5m]))")
+    for share in (0.5, 0.95, 0.99):
+        for name, metric in (("first_word", FIRST_WORD), ("next_word", NEXT_WORD)):
+            counted = f"sum by (model_name, le) (rate({metric.name}_bucket[5m]))"
+            yield _record(
+                f"model:{name}_seconds:p{share * 100:g}_5m", f"histogram_quantile({share}, {counted})"
+            )
+    yield _record("model:requests_waiting:sum", f"sum by (model_name) ({WAITING.name})")
+    yield _record("model:kv_cache_used:max", f"max by (model_name) ({CACHE.name})")
+    yield _record("model:replicas_up:sum", 'sum by (model_name) (up{job="models"})')
+
+
+def _record(name: str, expression: str, bound: float | None = None) -> dict[str, Any]:
+    rule: dict[str, Any] = {"record": name, "expr": expression}
+    return rule if bound is None else {**rule, "labels": {"within": f"{bound:g}"}}
+
+
+def _bad(window: str) -> str:
+    """Share of the requests that ended without an answer: aborted, or by an error of the engine."""
+    of_model = f"sum by (model_name) (rate({FINISHED.name}_total%s[{window}]))"
+    bad = of_model % '{finished_reason=~"abort|error"}'
+    return f"{bad} / ({of_model % ''} > 0)"
+
+
+def _late(window: str, bound: float) -> str:
+    # As vLLM writes it: 1.0, not 1.
+    in_time = f'sum by (model_name) (rate({FIRST_WORD.name}_bucket{{le="{float(bound)}"}}[{window}]))'
+    return f"1 - {in_time} / (sum by (model_name) (rate({FIRST_WORD.name}_count[{window}])) > 0)"
+
+
+def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
+    name = f'model_name="{of.model}"'
+    for burn in BURNS:
+        yield _burning(
+            "ModelLosesRequests",
+            burn,
+            f"model:requests_bad:ratio_rate%s{{{name}}} > {burn.times * (1 - of.good):.6g}",
+            f"{of.model}: requests end without an answer, {burn.times:g} times more than {of.good:.3%} good ones allow",
+        )
+        yield _burning(
+            "ModelAnswersLate",
+            burn,
+            f'model:requests_late:ratio_rate%s{{{name},within="{of.first_word_seconds:g}"}} > '
+            f"{min(burn.times * (1 - of.in_time), 0.99):.6g}",
+            f"{of.model}: too many requests wait longer than {of.first_word_seconds:g} s for their first word",
+        )
+    yield {
+        "alert": "ModelReplicaMissing",
+        # Of a model that is gone there is no series, and none must count as 0.
+        "expr": f'(sum(up{{job="models",{name}}}) or vector(0)) < {of.replicas}',
+        "for": MISSING_FOR,
+        **_said(
+            "ticket", f"{of.model}: {{{{ $value }}}} of {of.replicas} replicas answer", "replica-missing.md"
+        ),
+    }
+    steps = f"increase({STEPS.name}_count{{{name}}}[{STALL_SECONDS}s])"
+    yield {
+        "alert": "ModelEngineStalled",
+        "expr": f"{RUNNING.name}{{{name}}} > 0 and on (instance) {steps} == 0",
+        "for": "30s",
+        **_said(
+            "page",
+            f"{of.model}: replica {{{{ $labels.instance }}}} has requests and does nothing",
+            "engine-hangs.md",
+        ),
+    }
+
+
+def _burning(alert: str, burn: Burn, condition: str, summary: str) -> dict[str, Any]:
+    return {
+        "alert": alert,
+        "expr": f"{condition % burn.long} and {condition % burn.short}",
+        **_said(burn.severity, summary, "model-misses-its-objective.md"),
+    }
+
+
+def _said(severity: str, summary: str, runbook: str) -> dict[str, Any]:
+    return {
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary, "runbook": f"{RUNBOOKS}/{runbook}"},
+    }

@@ -1,0 +1,38 @@
+"""Prometheus of layer 5: it watches the models of a cluster."""
+
+import pulumi
+
+from modules.serving_slo import ServingSlo, ServingSloSpec
+from modules.serving_slo_rules import Objective
+from sitewright.site import Site
+from sitewright.site.sections import Slo
+from stacks.access import nodes_and_machines
+from stacks.handles import ClusterHandle
+
+
+def slo(site: Site, wanted: Slo, images: pulumi.Output[dict[str, str]], cluster: ClusterHandle) -> None:
+    ServingSlo(
+        _spec(site, wanted),
+        images[wanted.image],
+        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*cluster.ready]),
+    )
+
+
+def _spec(site: Site, wanted: Slo) -> ServingSloSpec:
+    said = {objective.model: objective.model_dump() for objective in wanted.objectives}
+    return ServingSloSpec(
+        image="",
+        pool=wanted.pool,
+        taints=tuple(site.pool(wanted.pool).taints),
+        memory=wanted.memory,
+        stored=wanted.memory // 4,
+        node_port=wanted.node_port,
+        clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
+        objectives=tuple(
+            Objective.model_validate(
+                {"model": model.name, "replicas": model.replicas, **said.get(model.name, {})}
+            )
+            for model in site.services.models
+            if model.cluster == wanted.cluster
+        ),
+    )

@@ -1,0 +1,190 @@
+"""Rules as Prometheus itself understands them: each alert with numbers at which it fires, and at which it does not."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from modules.serving_slo import ServingSloSpec, config, render, render_for_operator
+from modules.serving_slo_rules import RUNBOOKS, Objective, rules
+from modules.vllm_metrics import METRICS
+from tests.unit.golden import cases, check
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = Objective(model="tiny", replicas=2)
+
+
+def spec(**more) -> ServingSloSpec:
+    given = {"image": "i@sha256:1", "pool": "gpu", "objectives": [TINY.model_dump()]}
+    return ServingSloSpec.model_validate({**given, **more})
+
+
+def promtool(*arguments: object) -> str:
+    assert shutil.which("promtool"), "install the package prometheus (images/lab-packages.txt)"
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("case", cases("serving_slo"), ids=lambda path: path.name)
+def test_rendered_manifests_are_the_recorded_ones(case):
+    given = ServingSloSpec.model_validate(yaml.safe_load((case / "spec.yaml").read_text()))
+    check(case / "manifests.yaml", yaml.safe_dump_all(render(given), sort_keys=False, width=1000))
+    operator = yaml.safe_dump_all(render_for_operator(given), sort_keys=False, width=1000)
+    check(case / "operator.yaml", operator)
+
+
+def test_prometheus_accepts_its_settings_and_the_rules(tmp_path):
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules([TINY])))
+    settings = config(spec()) | {"rule_files": [str(tmp_path / "rules.yml")]}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
+    assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yml")
+
+
+def finished(reason: str, values: str) -> dict[str, str]:
+    labels = f'model_name="tiny",finished_reason="{reason}"'
+    return {"series": f"vllm:request_success_total{{{labels}}}", "values": values}
+
+
+def first_words(bound: str, values: str) -> dict[str, str]:
+    return {
+        "series": f'vllm:time_to_first_token_seconds_bucket{{model_name="tiny",le="{bound}"}}',
+        "values": values,
+    }
+
+
+def waited(in_time: str, all_of_them: str) -> list[dict[str, str]]:
+    count = {"series": 'vllm:time_to_first_token_seconds_count{model_name="tiny"}', "values": all_of_them}
+    return [first_words("2.5", in_time), first_words("+Inf", all_of_them), count]
+
+
+def up(*values: str) -> list[dict[str, str]]:
+    return [
+        {"series": f'up{{job="models",model_name="tiny",instance="10.0.0.{place}:8000"}}', "values": one}
+        for place, one in enumerate(values)
+    ]
+
+
+def engine(running: str, steps: str) -> list[dict[str, str]]:
+    labels = '{model_name="tiny",instance="10.0.0.0:8000",engine="0"}'
+    return [
+        {"series": f"vllm:num_requests_running{labels}", "values": running},
+        {"series": f"vllm:iteration_tokens_total_count{labels}", "values": steps},
+    ]
+
+
+HEALTHY = up("1x400", "1x400")
+# What is measured once a minute, and which alerts fire after two hours.
+SITUATIONS = {
+    "all is well": (
+        [
+            *HEALTHY,
+            finished("stop", "0+600x400"),
+            *waited("0+600x400", "0+600x400"),
+            *engine("1x400", "0+60x400"),
+        ],
+        set(),
+    ),
+    "one request in a hundred is aborted": (
+        [*HEALTHY, finished("stop", "0+990x400"), finished("abort", "0+10x400")],
+        {"ModelLosesRequests/ticket"},
+    ),
+    "one request in ten ends by an error": (
+        [*HEALTHY, finished("stop", "0+90x400"), finished("error", "0+10x400")],
+        {"ModelLosesRequests/page", "ModelLosesRequests/ticket"},
+    ),
+    "errors that were over an hour ago": (
+        [*HEALTHY, finished("stop", "0+90x400"), finished("error", "0+10x30 300x370")],
+        set(),
+    ),
+    "half of the requests wait too long": (
+        [*HEALTHY, *waited("0+50x400", "0+100x400")],
+        {"ModelAnswersLate/ticket"},
+    ),
+    "all requests wait too long": (
+        [*HEALTHY, *waited("0x400", "0+100x400")],
+        {"ModelAnswersLate/page", "ModelAnswersLate/ticket"},
+    ),
+    "one of two replicas does not answer": (up("1x400", "0x400"), {"ModelReplicaMissing/ticket"}),
+    "no replica is there": ([], {"ModelReplicaMissing/ticket"}),
+    "a replica is away for a moment": (up("1x400", "1x115 0x3 1x282"), set()),
+    "an engine has requests and does nothing": (
+        [*HEALTHY, *engine("1x400", "0+60x110 6600x290")],
+        {"ModelEngineStalled/page"},
+    ),
+    "an engine has nothing to do": ([*HEALTHY, *engine("0x400", "6600x400")], set()),
+}
+
+
+def test_each_alert_fires_when_it_should_and_only_then(tmp_path):
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules([TINY])))
+    tests = [
+        {"name": name, "interval": "1m", "input_series": series, "promql_expr_test": [_firing(firing)]}
+        for name, (series, firing) in SITUATIONS.items()
+    ]
+    given = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(given))
+    promtool("test", "rules", tmp_path / "tests.yml")
+    assert {name for _, firing in SITUATIONS.values() for name in firing} == {
+        f"{rule['alert']}/{rule['labels']['severity']}" for rule in alerts()
+    }
+
+
+def _firing(alerts: set[str]) -> dict:
+    samples = [
+        {"labels": f'{{alertname="{name}", severity="{severity}"}}', "value": 1}
+        for name, _, severity in (alert.partition("/") for alert in sorted(alerts))
+    ]
+    firing = 'count by (alertname, severity) (ALERTS{alertstate="firing"})'
+    return {"expr": firing, "eval_time": "2h", "exp_samples": samples}
+
+
+def alerts() -> list[dict]:
+    return [rule for group in rules([TINY])["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+def test_each_alert_says_what_is_wrong_and_which_runbook_helps():
+    for rule in alerts():
+        assert rule["annotations"]["summary"].startswith("tiny: ")
+        assert (REPOSITORY / rule["annotations"]["runbook"]).is_file()
+        assert rule["annotations"]["runbook"].startswith(RUNBOOKS)
+
+
+def test_every_query_is_about_one_model_and_metrics_that_are_known():
+    names = {metric.name for metric in METRICS}
+    for group in rules([TINY])["groups"]:
+        for rule in group["rules"]:
+            assert "model_name" in rule["expr"]
+            used = re.findall(r"vllm:[a-z_]+", rule["expr"])
+            assert all(any(found.startswith(name) for name in names) for found in used), rule["expr"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"objectives": []}, "at least 1 item"),
+        ({"objectives": [{"model": "a", "replicas": 1}] * 2}, "a is there twice"),
+        (
+            {"objectives": [{"model": "a", "replicas": 1, "first_word_seconds": 3}]},
+            "3 is none of them",
+        ),
+        ({"objectives": [{"model": "a", "replicas": 1, "good": 1}]}, "less than 1"),
+        ({"memory": 2**28, "stored": 2**28}, "more than half of memory"),
+        ({"objective": []}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        spec(**wrong)
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(1, '"1.0"'), (0.25, '"0.25"'), (20, '"20.0"')])
+def test_a_bound_is_written_as_vllm_writes_it(seconds, written):
+    objective = Objective(model="tiny", replicas=1, first_word_seconds=seconds)
+    late = [rule["expr"] for rule in rules([objective])["groups"][0]["rules"] if "late" in rule["record"]]
+    assert len(late) == 4
+    assert all(f"le={written}" in query for query in late)
