@@ -8,8 +8,8 @@ import pulumi
 from pydantic import Field
 
 from modules.manifest import Manifest
-from modules.spec import DNS_LABEL, MEBI, Model, quantity
-from modules.vllm_service import TAINT, toleration
+from modules.serving import toleration
+from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL
 from sitewright.tuning.template import CONFIG_MAP, ENTRY, TEMPLATE, TrainingTemplate, TunableModel
 

@@ -16,9 +16,9 @@ import pulumi
 from modules import llm_gateway_config as litellm
 from modules.llm_gateway_spec import LlmGatewaySpec, Target
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, pods_of, service, to_names
+from modules.serving import disruption_budget, pods_of, service, to_names, toleration
 from modules.spec import quantity
-from modules.vllm_service import PRIORITY_CLASS, toleration
+from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
 
 PORT = 4000

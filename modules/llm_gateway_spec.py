@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, Model
-from modules.vllm_service import TAINT
+from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, TAINT, Model
 from sitewright.site.names import model_name
 
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,127}$"

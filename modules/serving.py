@@ -90,3 +90,11 @@ def pods_of(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "podSelector": {"matchLabels": labels},
     }
+
+
+def toleration(taint: str) -> dict[str, str]:
+    """Of a taint as kubectl writes it: `key=value:Effect`, `key:Effect`."""
+    identity, _, effect = taint.rpartition(":")
+    key, has_value, value = identity.partition("=")
+    wanted = {"operator": "Equal", "value": value} if has_value else {"operator": "Exists"}
+    return {"key": key, **wanted, "effect": effect}

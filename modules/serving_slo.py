@@ -12,11 +12,10 @@ import yaml
 from pydantic import Field, model_validator
 
 from modules.manifest import Manifest
-from modules.serving import service, to_names
+from modules.serving import service, to_names, toleration
 from modules.serving_slo_rules import Objective, rules
-from modules.spec import DNS_LABEL, MEBI, Model, quantity
-from modules.vllm_service import PORT as MODEL_PORT
-from modules.vllm_service import TAINT, toleration
+from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
+from modules.vllm_pod import PORT as MODEL_PORT
 from sitewright.site.names import POOL_LABEL
 
 PORT = 9090

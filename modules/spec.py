@@ -8,6 +8,8 @@ DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 # One spelling only, so that two notations of one address cannot hide a duplicate; the site model normalises.
 MAC = r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$"
+# As kubectl writes one.
+TAINT = r"^[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"
 SHA512 = r"^[0-9a-f]{128}$"
 
 KIBI, MEBI, GIBI = 1024, 1024**2, 1024**3

@@ -12,10 +12,10 @@ import pulumi
 from pydantic import AfterValidator, Field
 
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, reads_pods, service, to_api_servers
-from modules.spec import DNS_LABEL, MEBI, Model, quantity
-from modules.vllm_service import PORT as MODEL_PORT
-from modules.vllm_service import PRIORITY_CLASS, TAINT, toleration
+from modules.serving import disruption_budget, reads_pods, service, to_api_servers, toleration
+from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
+from modules.vllm_pod import PORT as MODEL_PORT
+from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL, model_name
 
 PORT, METRICS_PORT = 8080, 9090

@@ -7,9 +7,9 @@ import pulumi_random
 
 from modules.llm_gateway import LlmGateway
 from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target
+from modules.vllm_pod import PORT
 from modules.vllm_router import PORT as ROUTER_PORT
 from modules.vllm_router import router_name
-from modules.vllm_service import PORT
 from sitewright.site import ServedModel, Site
 from sitewright.site.sections import Gateway, GatewayAlias
 from stacks.access import nodes_and_machines

@@ -12,7 +12,8 @@ import pulumi
 
 from modules.fine_tuning import FineTuning, FineTuningSpec
 from modules.model_store import ModelStore, ModelStoreSpec
-from modules.vllm_service import PORT, ServingPriority, VllmService, VllmServiceSpec
+from modules.vllm_pod import PORT, VllmServiceSpec
+from modules.vllm_service import ServingPriority, VllmService
 from sitewright.site import ServedModel, Site
 from sitewright.site.sections import FineTuning as FineTuningSection
 from sitewright.tuning.template import ADAPTERS

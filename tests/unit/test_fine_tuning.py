@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from modules.fine_tuning import PROGRAM, FineTuningSpec, render
-from modules.vllm_service import MAX_LORA_RANK, VllmServiceSpec
+from modules.vllm_pod import MAX_LORA_RANK, VllmServiceSpec
 from modules.vllm_service import render as render_service
 from sitewright.tuning.template import (
     CONFIG_MAP,

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from modules.vllm_service import VllmServiceSpec, render
+from modules.vllm_pod import VllmServiceSpec
+from modules.vllm_service import render
 from sitewright.cli import main
 from sitewright.lint.rules import RULES
 from sitewright.site.files import REPOSITORY

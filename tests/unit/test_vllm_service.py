@@ -5,7 +5,8 @@ import yaml
 from pydantic import ValidationError
 
 from modules import vllm_watchdog
-from modules.vllm_service import BLADE_LABEL, SLACK_SECONDS, WATCHDOG, VllmServiceSpec, priority_class, render
+from modules.vllm_pod import BLADE_LABEL, SLACK_SECONDS, WATCHDOG, VllmServiceSpec
+from modules.vllm_service import priority_class, render
 from tests.unit.golden import cases, check
 
 GIB = 2**30
