@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pulumi
 
 from modules.vllm_router import VllmRouter, VllmRouterSpec
-from modules.vllm_service import VllmService
 from sitewright.site import ServedModel, Site
 from sitewright.site.sections import Router
 from stacks.handles import ClusterHandle
@@ -16,7 +15,7 @@ def routers(
     site: Site,
     clusters: Mapping[str, ClusterHandle],
     images: pulumi.Output[dict[str, str]],
-    served: Mapping[str, VllmService],
+    served: Mapping[str, pulumi.Resource],
 ) -> list[VllmRouter]:
     routed = [(model, model.router) for model in site.services.models if model.router is not None]
     environments = {

@@ -4,7 +4,7 @@ Needs:    the ClusterHandle and the pool of each model.
 Provides: ServicesHandle, the URL of each model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import pulumi
 
 from modules.fine_tuning import FineTuning, FineTuningSpec
 from modules.model_store import ModelStore, ModelStoreSpec
+from modules.vllm_group_service import VllmGroupService, VllmGroupServiceSpec
 from modules.vllm_pod import PORT, VllmServiceSpec
 from modules.vllm_service import ServingPriority, VllmService
 from sitewright.site import ServedModel, Site
@@ -47,7 +48,7 @@ def services(
         for name in sorted({model.cluster for model in site.services.models})
     }
     stores: dict[str, ModelStore] = {}
-    served: dict[str, VllmService] = {}
+    served: dict[str, VllmService | VllmGroupService] = {}
     tunable: dict[str, pulumi.Output[dict[str, Any]]] = {}
     for model in site.services.models:
         # Models of one software environment in turn: two builds of it would write into one directory.
@@ -63,8 +64,7 @@ def services(
             model_digest=store.model_digest,
         )
         tunable[model.name] = published.apply(partial(_tunable, model))
-        served[model.name] = VllmService(
-            _spec(site, model),
+        served[model.name] = _service(site, model)(
             published,
             opts=pulumi.ResourceOptions(
                 provider=clusters[model.cluster].provider,
@@ -129,6 +129,18 @@ def _store(site: Site, model: ServedModel) -> ModelStoreSpec:
         path=site.shared_filesystem.path,
         adapters=f"{ADAPTERS}/{model.name}" if model.adapters else "",
     )
+
+
+def _service(site: Site, model: ServedModel) -> Callable[..., VllmService | VllmGroupService]:
+    """What serves it: pods of their own, or groups of them."""
+    spec = _spec(site, model)
+    if model.nodes == 1:
+        return partial(VllmService, spec)
+    fabric = site.services.fabric
+    group = {"nodes": model.nodes, "fabric": fabric.model_dump() if fabric else None}
+    # Its own, longer startup budget holds.
+    alone = spec.model_dump(exclude={"startup_budget"})
+    return partial(VllmGroupService, VllmGroupServiceSpec.model_validate(alone | group))
 
 
 def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:

@@ -199,7 +199,7 @@ def _budget_of(engine: Engine, manifests: Sequence[Manifest]) -> Found:
     for budget in budgets:
         least, most = budget.spec.get("minAvailable"), budget.spec.get("maxUnavailable")
         blocks = str(most) in ("0", "0%") or str(least) == "100%"
-        if blocks or (isinstance(least, int) and least >= engine.replicas):
+        if blocks or (isinstance(least, int) and least >= engine.replicas * engine.pods):
             yield (
                 f"PodDisruptionBudget {budget.name} lets no pod go: no node can be drained",
                 "maxUnavailable: 1",

@@ -248,8 +248,10 @@ class ServedModel(Model):
     image: DnsLabel
     """images/containers/<name>"""
     replicas: int = Field(default=2, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    """nodes per replica; above 1 they compute together, and the cluster needs LeaderWorkerSet"""
     gpus: int = Field(default=1, ge=0)
-    """GPUs per replica"""
+    """GPUs per replica, on each of its nodes"""
     memory: Quantity = Field(ge=GIB // 4)
     """memory limit per replica"""
     cpus: int = Field(ge=1)
@@ -315,6 +317,25 @@ class Gateway(Model):
     """further model names; default: none"""
 
 
+class Fabric(Model):
+    resource: str = Field(default="beta.hpe.com/cxi", pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")
+    """of the device plugin"""
+    cards: int = Field(default=4, ge=1)
+    """network cards of one node"""
+    namespace: DnsLabel = "kube-system"
+    """of the NetworkAttachmentDefinitions"""
+    networks: list[DnsLabel] = Field(default_factory=lambda: ["hsn0", "hsn1", "hsn2", "hsn3"])
+    """NetworkAttachmentDefinitions of Multus, one per card"""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """variables of NCCL and libfabric that are not as in modules/high_speed_net.py; "" leaves one out"""
+
+    @model_validator(mode="after")
+    def _one_network_per_card(self) -> "Fabric":
+        if len(self.networks) != self.cards:
+            raise ValueError(f"{self.cards} cards and {len(self.networks)} networks; each card has one")
+        return self
+
+
 class SloObjective(Model):
     model: str
     """one of services.models"""
@@ -347,6 +368,8 @@ class Services(Model):
     """one address for all models of a cluster, with keys; default: none"""
     fine_tuning: FineTuning | None = None
     """fine-tuning runs; default: none"""
+    fabric: Fabric | None = None
+    """the Slingshot network, for models over several nodes; default: pods have it already"""
     slo: Slo | None = None
     """Prometheus that watches models, and calls when an objective is missed; default: none"""
 

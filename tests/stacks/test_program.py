@@ -40,6 +40,7 @@ def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
     assert alps.outputs.keys() == OUTPUTS
     assert alps.outputs["models"] == {
         "apertus-70b": "http://apertus-70b.default.svc:8000/v1",
+        "apertus-400b": "http://apertus-400b.default.svc:8000/v1",
         "apertus-8b": "http://10.101.1.0:30800/v1",
         "apertus-8b-next": "http://apertus-8b-next.default.svc:8000/v1",
     }
@@ -93,6 +94,7 @@ def test_what_becomes_ready_later_is_waited_for(site_run):
         "VirtualMachine": "condition=Ready",
         "VirtualMachineImage": IMPORT_ENDED,
         "LoadBalancer": "jsonpath={.status.address}",
+        "LeaderWorkerSet": "condition=Available",
     }
     ready_at_once = {"NetworkAttachmentDefinition", "IPPool", "NetworkPolicy", "PriorityClass"}
     custom = [
@@ -314,7 +316,9 @@ def test_an_alias_is_served_by_versions_with_weights(alps):
         if entry["model_name"] == "alps-assistant"
     }
     assert shares == {"assistant--v1": 19, "assistant--v2": 1}
-    assert {entry["model_name"] for entry in entries} == {"alps-assistant", "apertus-8b", "apertus-70b"}
+    assert {entry["model_name"] for entry in entries} == {
+        *("alps-assistant", "apertus-8b", "apertus-70b", "apertus-400b")
+    }
 
 
 def test_the_gateway_asks_the_router_of_a_model_and_the_router_the_replicas(program, site_file):
@@ -330,3 +334,12 @@ def test_the_gateway_asks_the_router_of_a_model_and_the_router_the_replicas(prog
     assert "app.kubernetes.io/name=tiny" in router["args"]
     policy = run.of("NetworkPolicy")["tiny-router-networkpolicy"]["spec"]["egress"][1]
     assert policy["to"] == [{"ipBlock": {"cidr": "10.77.0.10/32"}}]
+
+
+def test_a_model_over_several_nodes_is_a_group_with_the_network_between_them(alps):
+    [groups] = alps.of("LeaderWorkerSet").values()
+    template = groups["spec"]["leaderWorkerTemplate"]
+    assert template["size"] == 4
+    [worker] = template["workerTemplate"]["spec"]["containers"]
+    assert worker["resources"]["limits"]["beta.hpe.com/cxi"] == "4"
+    assert "--headless" in worker["args"]

@@ -38,8 +38,8 @@ def _resource(site: Site, pool: Pool, resource: str, text: Callable[[int], str])
         if replica > node:
             yield Finding(loc, f"{text(replica)} per replica, a node of pool {pool.name!r} has {text(node)}")
             continue
-        total += replica * model.replicas
-        asked.append(f"{model.name} {model.replicas} × {text(replica)}")
+        total += replica * model.nodes * model.replicas
+        asked.append(f"{model.name} {model.nodes * model.replicas} × {text(replica)}")
         if total > node * count:
             message = f"{', '.join(asked)} are {text(total)}, pool {pool.name!r} has {text(node * count)}"
             yield Finding(loc, f"{message} in {count} nodes")

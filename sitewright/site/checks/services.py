@@ -19,6 +19,10 @@ def _models(site: Site, known: Known) -> Iterator[Finding]:
     for index, model in enumerate(site.services.models):
         loc: Loc = ("services", "models", index)
         yield from _placed(site, known, "the model", model.cluster, model.pool, loc)
+        if model.nodes > 1 and not model.gpus:
+            yield Finding(
+                (*loc, "nodes"), f"{model.nodes} nodes compute together on GPUs only, and gpus is 0"
+            )
         if model.router is not None:
             yield from _router(site, known, model, model.router, (*loc, "router"))
 
@@ -26,6 +30,8 @@ def _models(site: Site, known: Known) -> Iterator[Finding]:
 def _router(site: Site, known: Known, model: ServedModel, router: Router, loc: Loc) -> Iterator[Finding]:
     if f"{model.name}-router" in {other.name for other in site.services.models}:
         yield Finding(loc, f"it is called {model.name}-router, as another model is; rename that one")
+    if model.nodes > 1:
+        yield Finding(loc, "a router asks every pod of a model, and of a group only the first answers")
     gateway = site.services.gateway
     if gateway is None or gateway.cluster != model.cluster:
         yield Finding(loc, "nobody could ask it: it answers to the gateway of its cluster alone")
