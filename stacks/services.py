@@ -81,7 +81,9 @@ def services(
     before_gateway = [*served.values(), *routers(site, clusters, images, served)]
     keys = gateway(site, front, images, clusters[front.cluster], before_gateway) if front else {}
     if site.services.slo is not None:
-        slo(site, site.services.slo, images, clusters[site.services.slo.cluster])
+        watched = site.services.slo
+        after = [*platform.ready.get(watched.cluster, ()), *pools.ready.get(watched.pool, ())]
+        slo(site, watched, images, clusters[watched.cluster], after)
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
 

@@ -1,5 +1,7 @@
 """Prometheus of layer 5: it watches the models of a cluster."""
 
+from collections.abc import Sequence
+
 import pulumi
 
 from modules.serving_slo import ServingSlo, ServingSloSpec
@@ -10,11 +12,18 @@ from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
 
 
-def slo(site: Site, wanted: Slo, images: pulumi.Output[dict[str, str]], cluster: ClusterHandle) -> None:
+def slo(
+    site: Site,
+    wanted: Slo,
+    images: pulumi.Output[dict[str, str]],
+    cluster: ClusterHandle,
+    after: Sequence[pulumi.Resource],
+) -> None:
+    """after: what must be there before a pod can run."""
     ServingSlo(
         _spec(site, wanted),
         images[wanted.image],
-        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*cluster.ready]),
+        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*after]),
     )
 
 
