@@ -22,6 +22,7 @@ from modules.vllm_pod import (
     labels,
     network_policy,
     pod,
+    programs,
     turn,
 )
 
@@ -60,7 +61,7 @@ def render(spec: VllmGroupServiceSpec) -> list[dict[str, Any]]:
     # The others of a group have no port to answer at.
     front["spec"]["selector"][INDEX_LABEL] = "0"
     budget = [_budget(spec)] if spec.replicas > 1 else []
-    return [_policy(spec), front, *budget, _groups(spec)]
+    return [_policy(spec), programs(spec), front, *budget, _groups(spec)]
 
 
 class VllmGroupService(pulumi.ComponentResource):

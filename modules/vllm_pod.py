@@ -24,6 +24,8 @@ PRIORITY_CLASS = "inference"
 MAX_SEQUENCES = 8
 MAX_LORA_RANK = 64
 WATCHDOG = Path(__file__).with_name("vllm_watchdog.py").read_text()
+CONNECTIONS = Path(__file__).with_name("vllm_connections.py")
+PROGRAMS = "/etc/vllm"  # where vLLM finds it
 
 
 class VllmServiceSpec(Model):
@@ -75,6 +77,7 @@ def pod(spec: VllmServiceSpec) -> dict[str, Any]:
                 "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi" if spec.gpus == 0 else "16Gi"},
             },
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+            {"name": "programs", "configMap": {"name": spec.name}},
         ],
     }
 
@@ -134,6 +137,7 @@ def container(spec: VllmServiceSpec) -> dict[str, Any]:
             {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},
             {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "programs", "mountPath": PROGRAMS, "readOnly": True},
         ],
     }
 
@@ -148,6 +152,7 @@ def arguments(spec: VllmServiceSpec) -> list[str]:
         *("--max-num-seqs", str(MAX_SEQUENCES if spec.gpus == 0 else 256)),
         *("--max-num-queued-reqs", str(4 * MAX_SEQUENCES if spec.gpus == 0 else 320)),
         *("--disable-access-log-for-endpoints", "/health,/metrics,/ping"),
+        *("--middleware", f"{CONNECTIONS.stem}.CloseAfterAnswer"),
     ]
     if spec.max_model_len:
         arguments += ["--max-model-len", str(spec.max_model_len)]
@@ -167,6 +172,7 @@ def environment(spec: VllmServiceSpec) -> dict[str, str]:
     common = {
         "HOME": "/tmp",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": PROGRAMS,
         "VLLM_NO_USAGE_STATS": "1",
         # Its own 600 s would end a large model's start before the startup probe does.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(spec.startup_budget),
@@ -189,6 +195,16 @@ def environment(spec: VllmServiceSpec) -> dict[str, str]:
         "OMP_NUM_THREADS": str(spec.cpus),
         # What vLLM works out at its first start was worked out when the environment was built.
         "VLLM_CACHE_ROOT": spec.python.removesuffix("/bin/python") + "/cache/vllm",
+    }
+
+
+def programs(spec: VllmServiceSpec) -> dict[str, Any]:
+    """The ConfigMap with what of ours runs inside vLLM."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": labels(spec)},
+        "data": {CONNECTIONS.name: CONNECTIONS.read_text(encoding="utf-8")},
     }
 
 

@@ -15,6 +15,7 @@ from modules.vllm_pod import (
     labels,
     network_policy,
     pod,
+    programs,
     turn,
 )
 
@@ -23,7 +24,7 @@ def render(spec: VllmServiceSpec) -> list[dict[str, Any]]:
     """The manifests of one served model, in the order they are applied."""
     budget = [disruption_budget(spec.name, spec.namespace, labels(spec))] if spec.replicas > 1 else []
     front = service(spec.name, spec.namespace, labels(spec), PORT, spec.node_port)
-    return [network_policy(spec), front, *budget, _deployment(spec)]
+    return [network_policy(spec), programs(spec), front, *budget, _deployment(spec)]
 
 
 def priority_class() -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_gpus_are_asked_for_and_limited_alike():
 
 
 def test_every_selector_finds_the_pods_and_only_those_of_this_model():
-    policy, service, budget, deployment = render(spec())
+    policy, _, service, budget, deployment = render(spec())
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"] == labels
     assert service["spec"]["selector"] == labels
