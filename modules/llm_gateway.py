@@ -14,9 +14,9 @@ from typing import Any
 import pulumi
 
 from modules import llm_gateway_config as litellm
-from modules.llm_gateway_spec import LlmGatewaySpec, Target
+from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, service
+from modules.serving import disruption_budget, service, spread_over_nodes, to_names
 from modules.spec import quantity
 from modules.vllm_service import PRIORITY_CLASS, toleration
 from sitewright.site.names import POOL_LABEL
@@ -147,17 +147,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "DoNotSchedule",
-                # A cordoned node is not an empty one.
-                "nodeTaintsPolicy": "Honor",
-                "matchLabelKeys": ["pod-template-hash"],
-                "labelSelector": {"matchLabels": _labels(spec)},
-            }
-        ],
+        "topologySpreadConstraints": [spread_over_nodes(_labels(spec))],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -255,37 +245,15 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
                     "ports": [{"protocol": "TCP", "port": PORT}],
                 }
             ],
-            "egress": [_to_names(), *_to_targets(spec)],
+            "egress": [to_names(), *_to_targets(spec)],
         },
-    }
-
-
-def _to_names() -> dict[str, Any]:
-    return {
-        "to": [_pods("kube-system", {"k8s-app": "kube-dns"})],
-        "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
     }
 
 
 def _to_targets(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     targets = [target for model in spec.models for target in model.targets]
-    rules = [{"to": [_peer(one)], "ports": [{"protocol": "TCP", "port": one.port}]} for one in targets]
+    rules = [{"to": [one.peer], "ports": [{"protocol": "TCP", "port": one.port}]} for one in targets]
     return [rule for place, rule in enumerate(rules) if rule not in rules[:place]]
-
-
-def _peer(target: Target) -> dict[str, Any]:
-    if target.address:
-        return {"ipBlock": {"cidr": f"{target.address}/32"}}
-    assert target.service  # one of the two, says the model
-    name, namespace = target.service
-    return _pods(namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "vllm"})
-
-
-def _pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
-    return {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "podSelector": {"matchLabels": labels},
-    }
 
 
 def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What every replicated service of a cluster has: its Service, and the budget that a drain keeps to."""
+"""What every replicated service of a cluster has: its Service, the budget that a drain keeps to, where replicas go, and
+the parts of its network policy."""
 
 from typing import Any
 
@@ -40,4 +41,33 @@ def disruption_budget(name: str, namespace: str, labels: dict[str, str]) -> dict
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": dict(labels)},
         },
+    }
+
+
+def spread_over_nodes(labels: dict[str, str]) -> dict[str, Any]:
+    """Where the pods that carry `labels` go: not two of one version onto a node before the others have one."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        # A cordoned node is not an empty one.
+        "nodeTaintsPolicy": "Honor",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": {"matchLabels": dict(labels)},
+    }
+
+
+def pods(namespace: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Pods as one side of a network policy."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": labels},
+    }
+
+
+def to_names() -> dict[str, Any]:
+    """The rule of a network policy that lets names be looked up."""
+    return {
+        "to": [pods("kube-system", {"k8s-app": "kube-dns"})],
+        "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
     }
