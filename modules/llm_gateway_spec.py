@@ -59,7 +59,9 @@ class Target(Model):
             return {"ipBlock": {"cidr": f"{self.address}/32"}}
         assert self.service  # one of the two, says the model
         name, namespace = self.service
-        return pods(namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": self.component})
+        return pods(
+            namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": self.component}
+        )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

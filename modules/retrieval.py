@@ -17,6 +17,7 @@ from modules.retrieval_spec import RetrievalModel, RetrievalSpec
 from modules.serving import disruption_budget, pods, service, spread_over_nodes, to_names
 from modules.spec import quantity
 from modules.vllm_service import PRIORITY_CLASS, toleration
+from sitewright.retrieval.versions import DIRECTORY
 from sitewright.site.names import POOL_LABEL
 
 PORT = 8000
@@ -25,7 +26,6 @@ SLACK_SECONDS = 30
 START_SECONDS = 120  # 3 on two idle cores
 USER = 65534
 COMPONENT = "retrieval"
-DIRECTORY = "retrieval"  # below the shared file system
 SETTINGS = "/etc/retrieval"
 HERE = Path(__file__).parent
 PROGRAM = "modules.retrieval_server"
@@ -202,8 +202,7 @@ def _environment(spec: RetrievalSpec) -> dict[str, str]:
         "RETRIEVAL_ROOT": f"{spec.shared_path}/{DIRECTORY}",
         "RETRIEVAL_PORT": str(PORT),
         "RETRIEVAL_DRAIN": str(spec.drain_timeout),
-        # Its threads would only take turns on what the pod is given.
-        "OMP_NUM_THREADS": "1",
+        # Threads would only take turns on what the pod is given.
         "OPENBLAS_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -71,7 +71,9 @@ class Collection:
         directory = self._directory / name
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         if manifest["embedding"] != self._embedder.version:
-            raise Unusable(f"made with {manifest['embedding']}, here is {self._embedder.version}: build it anew")
+            raise Unusable(
+                f"made with {manifest['embedding']}, here is {self._embedder.version}: build it anew"
+            )
         with (directory / INDEX).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != manifest["digest"]:

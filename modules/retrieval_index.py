@@ -22,14 +22,92 @@ from modules.retrieval_passage import Passage
 
 CANDIDATES = 50  # of each kind, before they are merged
 RANK_OFFSET = 60  # Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion", SIGIR 2009
-WORDS_WEIGHT = 0.5  # of the ranking by words; at 1 and at 0 fewer of the questions in tests/ find their document
+WORDS_WEIGHT = (
+    0.5  # of the ranking by words; at 1 and at 0 fewer of the questions in tests/ find their document
+)
 BATCH = 512  # passages per transaction and line of progress
 QUESTION_WORDS = 64  # more are no question but a text
 # English words that every document has: in a small collection they would decide which one is found.
 STOP_WORDS = frozenset(
-    "a about after all an and any are as at be been but by can could did do does for from had has have how i if in into "
-    "is it its may me might much must my no not of on or our shall should so some than that the their them then there "
-    "these they this those to us was we were what when where which who whom whose why will with would you your".split()
+    [
+        "a",
+        "about",
+        "after",
+        "all",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "may",
+        "me",
+        "might",
+        "much",
+        "must",
+        "my",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "our",
+        "shall",
+        "should",
+        "so",
+        "some",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "us",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    ]
 )
 _SCHEMA = f"""
 PRAGMA page_size = 8192;
@@ -57,7 +135,10 @@ class Index:
         """The passages nearest to a question by words and by meaning, best first; the order is always the same."""
         scores: dict[int, float] = {}
         with self._lock:
-            for weight, ranking in ((1.0, self._by_meaning(question)), (WORDS_WEIGHT, self._by_words(question))):
+            for weight, ranking in (
+                (1.0, self._by_meaning(question)),
+                (WORDS_WEIGHT, self._by_words(question)),
+            ):
                 for rank, identity in enumerate(ranking, start=1):
                     scores[identity] = scores.get(identity, 0.0) + weight / (RANK_OFFSET + rank)
             best = sorted(scores, key=lambda identity: (-scores[identity], identity))[:top]
@@ -83,7 +164,8 @@ class Index:
 
     def _passage(self, identity: int, score: float) -> Passage:
         wanted = "SELECT document, number, text FROM passages WHERE id = ?"
-        return Passage(*self._database.execute(wanted, (identity,)).fetchone(), round(score, 6))
+        document, number, text = self._database.execute(wanted, (identity,)).fetchone()
+        return Passage(document, number, text, round(score, 6))
 
 
 def build(passages: Path, target: Path, embedder: Embedder) -> Iterator[int]:
@@ -110,9 +192,7 @@ def _insert(database: sqlite3.Connection, before: int, batch: list[dict], embedd
         database.execute(
             "INSERT INTO words(rowid, title, text) VALUES (?, ?, ?)", (identity, one["title"], one["text"])
         )
-        database.execute(
-            "INSERT INTO vectors(rowid, embedding) VALUES (?, ?)", (identity, vector.tobytes())
-        )
+        database.execute("INSERT INTO vectors(rowid, embedding) VALUES (?, ?)", (identity, vector.tobytes()))
     database.commit()
 
 

@@ -114,7 +114,9 @@ def _last_of_user(messages: Any) -> int:
 
 def _parts(content: Any, place: int) -> list[str]:
     parts = content if isinstance(content, list) else [None]
-    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
+    texts = [
+        part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise Refused(f"messages[{place}].content, the question: only text can be looked up")
     return [str(text) for text in texts]

@@ -2,8 +2,8 @@
 
     GET  /v1/models, /health/live, /health/ready
     POST /v1/embeddings           vectors of texts
-    POST /v1/chat/completions     for a model named like `tiny-with-manuals`: passages of the collection `manuals` are put
-                                  into the question, which goes to `tiny`; its answer comes back with the sources
+    POST /v1/chat/completions     for a model named like `tiny-with-manuals`: passages of the collection `manuals` go
+                                  into the question, which `tiny` answers; the answer comes with the sources
 
 Run as `python -m modules.retrieval_server` with RETRIEVAL_SETTINGS (a JSON file, modules/retrieval.py writes it),
 RETRIEVAL_ROOT (directory of the collections), RETRIEVAL_PORT and RETRIEVAL_DRAIN (seconds open streams may take).
@@ -91,7 +91,9 @@ class Service:
         question = question_of(body.get("messages"))
         version = model.collection.version
         if version is None:
-            raise _unavailable(f"{model.name}: {model.collection.problem}; `sitewright retrieval use` names one")
+            raise _unavailable(
+                f"{model.name}: {model.collection.problem}; `sitewright retrieval use` names one"
+            )
         found = await asyncio.to_thread(version.index.search, question, model.top)
         headers = {k: v for k, v in request.headers.items() if k == "authorization"}
 

@@ -16,7 +16,9 @@ class RetrievalModel(Model):
     name: str = Field(pattern=MODEL_NAME, description="what clients ask for, such as tiny-with-manuals")
     collection: str = Field(pattern=DNS_LABEL, description="directory below <shared>/retrieval")
     model: str = Field(pattern=MODEL_NAME, description="name of the model that answers")
-    api_base: str = Field(pattern=API_BASE, description="where it does: http://<service>.<namespace>.svc:<port>/v1")
+    api_base: str = Field(
+        pattern=API_BASE, description="where it does: http://<service>.<namespace>.svc:<port>/v1"
+    )
     top_k: int = Field(4, ge=1, le=20, description="passages per question")
     answer_tokens: int = Field(
         512, ge=1, description="kept for the answer when a request does not say max_tokens"
@@ -33,7 +35,9 @@ class RetrievalModel(Model):
 
 
 class RetrievalSpec(Model):
-    name: Annotated[str, AfterValidator(model_name)] = Field("retrieval", description="DNS name of the service")
+    name: Annotated[str, AfterValidator(model_name)] = Field(
+        "retrieval", description="DNS name of the service"
+    )
     namespace: str = Field("default", pattern=DNS_LABEL)
     image: str = Field(description="container image by digest")
     python: str = Field(description="interpreter of the software environment, as a node sees it")

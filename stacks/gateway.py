@@ -8,11 +8,12 @@ import pulumi_random
 from modules.llm_gateway import LlmGateway
 from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target
 from modules.vllm_service import PORT
-from sitewright.provider import PlaybookRun
 from sitewright.site import Site
 from sitewright.site.sections import Gateway, GatewayAlias
-from stacks.access import environment, nodes_and_machines
+from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
+from stacks.retrieval import retrieval_models
+from stacks.software import software_run
 
 KEY_LENGTH = 40
 
@@ -25,19 +26,7 @@ def gateway(
     after: Sequence[pulumi.Resource],
 ) -> dict[str, pulumi.Output[str]]:
     """Makes the gateway. after: what must be there first. Returns the key of each team, as secrets."""
-    software = PlaybookRun(
-        f"software-{wanted.environment}",
-        playbook="playbooks/prepare-software.yml",
-        verify="playbooks/verify-software.yml",
-        environment=environment(site),
-        variables={
-            "software_environment": wanted.environment,
-            "publish_dir": str(site.shared_filesystem.publish_dir),
-            "path": site.shared_filesystem.path,
-        },
-        files=[f"images/environments/{wanted.environment}/**"],
-        timeout="30m",
-    )
+    software = software_run(site, wanted.environment)
     keys = {
         team: pulumi_random.RandomPassword(f"gateway-key-{team}", length=KEY_LENGTH, special=False).result
         for team in wanted.teams
@@ -64,6 +53,7 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
         models=(
             *(GatewayModel(name=name, targets=(Target(api_base=_url(name)),)) for name in served),
             *map(_alias, wanted.aliases),
+            *retrieval_models(site),
         ),
         node_port=wanted.node_port,
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),

@@ -20,6 +20,7 @@ from stacks.access import environment, nodes_and_machines
 from stacks.clusters import registry_images
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+from stacks.retrieval import retrieval
 
 
 def services(
@@ -27,10 +28,9 @@ def services(
 ) -> ServicesHandle:
     if not site.services.models:
         return ServicesHandle()
-    front = site.services.gateway
-    names = tuple(
-        sorted({model.image for model in site.services.models} | ({front.image} if front else set()))
-    )
+    front, lookup = site.services.gateway, site.services.retrieval
+    wanted = [model.image for model in site.services.models]
+    names = tuple(sorted({*wanted, *(one.image for one in (front, lookup) if one)}))
     images = registry_images(site, "service-images", names)
     priorities = {
         name: ServingPriority(
@@ -71,7 +71,10 @@ def services(
         )
     if site.services.fine_tuning is not None:
         _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
-    keys = gateway(site, front, images, clusters[front.cluster], list(served.values())) if front else {}
+    behind: list[pulumi.Resource] = [*served.values()]
+    if front and lookup:
+        behind.append(retrieval(site, lookup, images, clusters[front.cluster], [*served.values()]))
+    keys = gateway(site, front, images, clusters[front.cluster], behind) if front else {}
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
 

@@ -17,6 +17,7 @@ def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _models(site, known)
     yield from _fine_tuning(site, known)
     yield from _gateway(site, known)
+    yield from _retrieval(site, known)
     yield from _bmc_overrides(site, known)
 
 
@@ -115,6 +116,32 @@ def _gateway(site: Site, known: Known) -> Iterator[Finding]:
             yield from _defined(served, "model of this cluster", target.model, (*there, "model"))
             if target.adapter and target.model in served:
                 yield from _serves_adapters(served[target.model], (*there, "adapter"))
+
+
+def _retrieval(site: Site, known: Known) -> Iterator[Finding]:
+    wanted, front = site.services.retrieval, site.services.gateway
+    if wanted is None:
+        return
+    loc: Loc = ("services", "retrieval")
+    yield from _defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
+    if front is None:
+        yield Finding(loc, "it is asked through the gateway only; add services.gateway")
+        return
+    pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
+    if pool is not None and pool.cluster != front.cluster:
+        message = f"pool {pool.name!r} is in cluster {pool.cluster!r}, the gateway in {front.cluster!r}"
+        yield Finding((*loc, "pool"), message)
+    served = [model.name for model in site.services.models if model.cluster == front.cluster]
+    taken = {*served, *(alias.name for alias in front.aliases)}
+    names: list[tuple[str, Loc]] = [(wanted.embeddings, (*loc, "embeddings"))]
+    for index, collection in enumerate(wanted.collections):
+        here: Loc = (*loc, "collections", index)
+        yield from _defined(served, "model of the gateway's cluster", collection.model, (*here, "model"))
+        names.append((collection.alias, (*here, "alias")))
+    for name, place in names:
+        if name in taken:
+            yield Finding(place, f"{name!r} is a model already; give it another name")
+        taken.add(name)
 
 
 def _serves_adapters(model: ServedModel, loc: Loc) -> Iterator[Finding]:
