@@ -1,6 +1,7 @@
 """`sitewright retrieval`: documents that models answer from, and what that is worth against other ways."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -207,7 +208,7 @@ def _problem(message: str) -> SitewrightError:
     return problem
 
 
-def _progress(total: int):
+def _progress(total: int) -> Callable[[int], None]:
     shown = max(1, total // 10)
 
     def say(done: int) -> None:

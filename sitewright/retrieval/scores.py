@@ -39,7 +39,8 @@ def _f1(said: Sequence[str], right: Sequence[str]) -> float:
 def intervals(columns: Mapping[str, Sequence[float]], seed: int) -> dict[str, tuple[float, float, float]]:
     """Mean and 95 % confidence interval of each column, by percentile bootstrap over the questions.
 
-    All columns are drawn alike, so a column of differences is a paired comparison. The same seed gives the same numbers.
+    All columns are drawn alike, so a column of differences is a paired comparison. The same seed gives the same
+    numbers.
     """
     (count,) = {len(column) for column in columns.values()}
     draw = random.Random(seed)
