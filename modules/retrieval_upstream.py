@@ -13,6 +13,7 @@ import httpx
 from modules.retrieval_prompt import Messages, Size
 
 EXTRA = "sitewright"  # field of an answer
+THROUGH_LITELLM = "provider_specific_fields"  # of a delta; Source: LiteLLM 1.110.2, streaming_handler.py
 PASSED = ("content-type", "retry-after")  # headers of an answer that pass
 FOR_THE_TEMPLATE = ("chat_template_kwargs", "tools")  # parameters that change how many tokens a prompt has
 DONE = b"[DONE]"
@@ -94,8 +95,11 @@ def _event(line: bytes, extra: dict[str, Any], name: str) -> bytes:
     if "choices" not in chunk:
         return line  # an error in the middle of a stream
     chunk["model"] = name
-    if any(choice.get("finish_reason") for choice in chunk["choices"]):
-        chunk[EXTRA] = extra
+    for choice in chunk["choices"]:
+        if choice.get("finish_reason"):
+            chunk[EXTRA] = extra
+            # Of a chunk, LiteLLM passes no field on that it does not know, but for those in here.
+            choice.setdefault("delta", {})[THROUGH_LITELLM] = {EXTRA: extra}
     return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
 
 

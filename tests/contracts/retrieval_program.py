@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from modules.retrieval import render
 from modules.retrieval_spec import RetrievalSpec
@@ -19,7 +19,7 @@ from sitewright.artifacts.scratch import keep, scratch_of
 from sitewright.retrieval import build, documents, versions
 from sitewright.site.files import REPOSITORY
 from sitewright.tuning.findings import Findings
-from tests.lab.gateway_program import StandIn, free_port, wait_for
+from tests.lab.gateway_program import WORDS, StandIn, free_port, wait_for
 
 EXAMPLE = REPOSITORY / "docs/examples/retrieval"
 REQUIREMENTS = REPOSITORY / "images/environments/retrieval/requirements.txt"
@@ -49,7 +49,11 @@ def _interpreter() -> str:
 
 
 class Models(StandIn):
-    """vLLM's `/tokenize` as well: a word is a token. Of the served names, `small` takes few tokens and `limited` says 429."""
+    """vLLM's `/tokenize` as well: a word is a token.
+
+    Also served: `small` takes few tokens, `limited` says 429, `empty-end` ends a stream as vLLM does, with a chunk of
+    its own that has no text.
+    """
 
     async def answer(self, path: str, request: Request) -> Response:
         body = json.loads(await request.body() or b"{}")
@@ -60,7 +64,23 @@ class Models(StandIn):
         if served == "limited":
             error = {"error": {"message": "slower, please", "type": "rate_limit", "code": 429}}
             return JSONResponse(error, 429, {"retry-after": RETRY_AFTER})
+        if served == "empty-end" and body.get("stream"):
+            return StreamingResponse(_events(), media_type="text/event-stream")
         return await super().answer(path, request)
+
+
+async def _events():
+    for text, end in [*((word, None) for word in WORDS), ("", "stop")]:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": end}
+        event = {
+            "id": "x",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+        }
+        yield f"data: {json.dumps(event)}\n\n"
+    yield "data: [DONE]\n\n"
 
 
 def words(messages: list[dict]) -> int:

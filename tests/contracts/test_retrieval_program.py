@@ -5,9 +5,12 @@ What this cannot show: pods, Services, network policies, LiteLLM in front (tests
 
 import base64
 import json
+import os
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +37,10 @@ from tests.lab.gateway_program import WORDS, free_port, wait_for
 
 pytestmark = [pytest.mark.timeout(300)]
 # Which manual holds the answer to each row of questions.jsonl.
-ANSWERED_BY = {
-    place: manual
-    for place, manual in enumerate(
-        """
-        login storage-quota scratch-cleaning batch-jobs debug-partition gpu-nodes containers python compilers mpi
-        interactive data-transfer allocation inference fine-tuning-guide maintenance support energy cooling security
-        """.split()
-    )
-}
+ANSWERED_BY = """
+login storage-quota scratch-cleaning batch-jobs debug-partition gpu-nodes containers python compilers mpi
+interactive data-transfer allocation inference fine-tuning-guide maintenance support energy cooling security
+"""
 KEYWORDS = {
     "What is MPICH_GPU_SUPPORT_ENABLED for?": "mpi",
     "quota command": "storage-quota",
@@ -91,7 +89,7 @@ def shared(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(
     models, python: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    served = spec(models[1], python, "ok", "busy", "limited", "slow", "small")
+    served = spec(models[1], python, "ok", "busy", "limited", "slow", "small", "empty-end")
     made = Program(served, shared, tmp_path_factory.mktemp("program"))
     yield made
     made.stop()
@@ -151,8 +149,7 @@ def first_document(program: Program, question: str) -> str:
 
 def test_the_right_document_comes_first(program: Program):
     rows = [json.loads(line) for line in (EXAMPLE / "questions.jsonl").read_text().splitlines()]
-    assert len(rows) == len(ANSWERED_BY)
-    asked = {row["messages"][0]["content"]: ANSWERED_BY[place] for place, row in enumerate(rows)}
+    asked = {row["messages"][0]["content"]: name for row, name in zip(rows, ANSWERED_BY.split(), strict=True)}
     for questions in (asked, KEYWORDS):
         wrong = [text for text, manual in questions.items() if first_document(program, text) != manual]
         print(f"\n{len(questions) - len(wrong)} of {len(questions)} right; wrong: {wrong}")
@@ -192,9 +189,10 @@ def stream(program: Program, question: str, model: str) -> tuple[list[str], list
     return said, [chunk["sitewright"] for chunk in chunks if "sitewright" in chunk], events[-1]
 
 
-def test_a_stream_passes_whole_with_the_sources_in_its_last_chunk(program: Program):
-    said, extras, last = stream(program, "What is rsync for?", "ok-with-manuals")
-    assert (said, last) == (WORDS, "[DONE]")
+@pytest.mark.parametrize("model", ["ok-with-manuals", "empty-end-with-manuals"])
+def test_a_stream_passes_whole_with_the_sources_in_its_last_chunk(program: Program, model):
+    said, extras, last = stream(program, "What is rsync for?", model)
+    assert ([word for word in said if word], last) == (WORDS, "[DONE]")
     [extra] = extras
     assert extra["sources"][0]["document"] == "data-transfer.txt"
 
@@ -298,6 +296,31 @@ def test_a_collection_without_a_version_says_what_to_do(models, python, tmp_path
         assert program.embed("hello").status_code == 200
     finally:
         program.stop()
+
+
+def test_a_build_that_is_killed_leaves_what_is_served_and_the_next_one_is_whole(python, shared, tmp_path):
+    site, place = tmp_path / "site.yaml", versions.place(shared, "manuals")
+    lab = REPOSITORY / "environments/lab.yaml"
+    site.write_text(f"extends: {lab}\nname: site\nshared_filesystem: {{publish_dir: {shared}}}\n")
+    rows = [{"text": f"Row {number}: " + "node power quota queue " * 8} for number in range(3000)]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [Path(sys.executable).with_name("sitewright"), "retrieval", "build", "manuals", "-e", site]
+    command += ["--from", tmp_path / "rows", "--python", python]
+    served, there = versions.current(place), len(versions.every(place))
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    index = place / ".building/version" / versions.INDEX
+    wait_for(lambda: index.exists() and index.stat().st_size > 500_000, "a part of the index", 60)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (versions.current(place), len(versions.every(place))) == (served, there)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"v{there + 1}: 3,000 documents, 3,000 passages, built" in done.stdout
+    assert f"Next: sitewright retrieval use manuals v{there + 1}" in done.stdout
+    versions.use(place, f"v{there + 1}")
+    versions.use(place, str(served))
+    assert not (place / ".building").exists()
+    assert "there already" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_same_documents_make_the_same_file(python, shared, tmp_path):

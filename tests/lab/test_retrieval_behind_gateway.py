@@ -39,7 +39,7 @@ def gateway(pythons: Pythons, tmp_path_factory: pytest.TempPathFactory) -> Itera
     shared = tmp_path_factory.mktemp("shared")
     versions.use(versions.place(shared, "manuals"), built(shared, pythons.retrieval))
     models = Serving(Models().app)
-    wanted = spec(models.url, pythons.retrieval, "ok", "slow", "limited", "small")
+    wanted = spec(models.url, pythons.retrieval, "ok", "slow", "empty-end", "limited", "small")
     program = Program(wanted, shared, tmp_path_factory.mktemp("retrieval"))
     base = f"{program.url}/v1"
     names = [wanted.embeddings, *(model.name for model in wanted.models)]
@@ -72,7 +72,7 @@ def test_an_answer_comes_with_its_sources(gateway: Gateway):
     assert len(found["sitewright"]["digest"]) == 64
 
 
-@pytest.mark.parametrize("model", [NAME, "slow-with-manuals"])
+@pytest.mark.parametrize("model", [NAME, "slow-with-manuals", "empty-end-with-manuals"])
 def test_a_stream_comes_whole_with_its_sources(gateway: Gateway, model):
     answer = gateway.post("/v1/chat/completions", {**asked(), "model": model, "stream": True})
     events = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
@@ -80,8 +80,10 @@ def test_a_stream_comes_whole_with_its_sources(gateway: Gateway, model):
     said = [chunk["choices"][0]["delta"].get("content") for chunk in chunks if chunk["choices"]]
     assert [word for word in said if word] == WORDS
     assert events[-1] == "[DONE]"
-    extras = [chunk["sitewright"] for chunk in chunks if chunk.get("sitewright")]
-    assert extras and extras[-1]["sources"][0]["document"] == "data-transfer.txt"
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    [extra] = [delta["provider_specific_fields"] for delta in deltas if delta.get("provider_specific_fields")]
+    assert extra["sitewright"]["sources"][0]["document"] == "data-transfer.txt"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
 def test_vectors_come_through_in_both_forms(gateway: Gateway):
