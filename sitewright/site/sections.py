@@ -307,7 +307,10 @@ class RetrievalCollection(Model):
     """directory below <shared>/retrieval"""
     model: str
     """one of services.models, in the cluster of the gateway; it answers"""
-    alias: ModelName = Field(default_factory=lambda data: f"{data.get('model')}-with-{data.get('name')}")
+    alias: ModelName = Field(
+        default_factory=lambda data: f"{data.get('model', 'model')}-with-{data.get('name', 'name')}",
+        validate_default=True,
+    )
     """model name that clients ask for; default: <model>-with-<name>"""
     top_k: int = Field(default=4, ge=1, le=20)
     """passages per question"""

@@ -42,7 +42,7 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     assert {"join-gpu", "model-tiny"} <= run.playbooks().keys()
     assert "bootstrap-svc" not in run.playbooks()
     deployments = {"svc-platform-deployment-coredns", "tiny-deployment", "llm-gateway-deployment"}
-    assert run.of("Deployment").keys() == deployments
+    assert run.of("Deployment").keys() == {*deployments, "retrieval-deployment"}
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"
     assert joined["ca_certificate"] == "CA of svc"

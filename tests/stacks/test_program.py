@@ -1,6 +1,7 @@
 """Both sites that ship with the repository, as `pulumi up` and a first `pulumi preview` see them."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -315,3 +316,17 @@ def test_an_alias_is_served_by_versions_with_weights(alps):
     }
     assert shares == {"assistant--v1": 19, "assistant--v2": 1}
     assert {entry["model_name"] for entry in entries} == {"alps-assistant", "apertus-8b", "apertus-70b"}
+
+
+def test_retrieval_stands_between_the_gateway_and_the_model(lab):
+    assert {"software-retrieval", "tiny-deployment"} <= lab.waits_for("retrieval-deployment")
+    assert "retrieval-deployment" in lab.waits_for("llm-gateway-deployment")
+    (settings,) = [found for found in lab.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
+    entries = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    bases = {entry["model_name"]: entry["litellm_params"]["api_base"] for entry in entries}
+    retrieval = "http://retrieval.default.svc:8000/v1"
+    model = "http://tiny.default.svc:8000/v1"
+    assert bases == {"tiny": model, "embeddings": retrieval, "tiny-with-manuals": retrieval}
+    (own,) = [found for found in lab.of("ConfigMap").values() if "settings.json" in found.get("data", {})]
+    [asked] = json.loads(own["data"]["settings.json"])["models"]
+    assert (asked["name"], asked["api_base"], asked["collection"]) == ("tiny-with-manuals", model, "manuals")
