@@ -56,8 +56,6 @@ def _texts(given: Any) -> list[str]:
             raise Refused(f"input[{place}]: texts are taken, no token numbers; found {type(text).__name__}")
         if not text.strip():
             raise Refused(f"input[{place}] is empty")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise Refused(f"input[{place}] holds half a character (a lone surrogate)")
     return texts
 
 

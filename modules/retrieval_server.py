@@ -17,7 +17,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 import uvicorn
@@ -151,7 +151,9 @@ async def _body(request: Request, models: list[str]) -> dict[str, Any]:
     if int(request.headers.get("content-length", 0)) > MOST_BODY:
         raise Failed(413, error_body(413, f"a request has at most {MOST_BODY:,} bytes"), JSON)
     try:
-        body = json.loads(await request.body())
+        body = json.loads(await request.body(), parse_constant=_no_number)
+        # Half a character can be written in JSON, and sent to no tokenizer and no model.
+        json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Refused(f"the request is no JSON: {error}") from None
     if not isinstance(body, dict):
@@ -160,6 +162,10 @@ async def _body(request: Request, models: list[str]) -> dict[str, Any]:
         message = f"no model {body.get('model')!r} for this path; there is {', '.join(models) or 'none'}"
         raise Failed(404, error_body(404, message), JSON)
     return body
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _reserve(body: dict[str, Any], default: int) -> int:

@@ -15,7 +15,14 @@ from modules.retrieval_prompt import Messages, Size
 EXTRA = "sitewright"  # field of an answer
 THROUGH_LITELLM = "provider_specific_fields"  # of a delta; Source: LiteLLM 1.110.2, streaming_handler.py
 PASSED = ("content-type", "retry-after")  # headers of an answer that pass
-FOR_THE_TEMPLATE = ("chat_template_kwargs", "tools")  # parameters that change how many tokens a prompt has
+# Parameters that change how many tokens a prompt has.
+FOR_THE_TEMPLATE = (
+    "add_generation_prompt",
+    "add_special_tokens",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "tools",
+)
 DONE = b"[DONE]"
 
 
@@ -38,13 +45,20 @@ class Upstream:
 
     async def count(self, body: dict[str, Any], messages: Messages, headers: dict[str, str]) -> Size:
         """Tokens of a prompt as the model's chat template makes it. Source: vLLM, TokenizeChatRequest."""
-        asked = {"model": self._model, "messages": messages, "add_generation_prompt": True}
+        asked = {"model": self._model, "messages": messages}
         asked |= {name: body[name] for name in FOR_THE_TEMPLATE if name in body}
         response = await self._send(f"{self._base.removesuffix('/v1')}/tokenize", asked, headers)
-        if response.status_code in (404, 405):
-            raise _failed(502, f"model {self._model} counts no tokens (POST /tokenize); it is no vLLM")
-        found = json.loads(await _whole(response))
-        return Size(found["count"], found["max_model_len"])
+        no_vllm = _failed(502, f"model {self._model} counts no tokens (POST /tokenize); it is no vLLM")
+        try:
+            found = json.loads(await _whole(response))
+            return Size(found["count"], found["max_model_len"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise no_vllm from error
+        except Failed as failed:
+            # A path that is not there; a model that is not there has an error in OpenAI's form.
+            if failed.status in (404, 405) and b'"error"' not in failed.body:
+                raise no_vllm from failed
+            raise
 
     async def answer(
         self, body: dict[str, Any], messages: Messages, headers: dict[str, str]

@@ -51,13 +51,15 @@ def _interpreter() -> str:
 class Models(StandIn):
     """vLLM's `/tokenize` as well: a word is a token.
 
-    Also served: `small` takes few tokens, `limited` says 429, `empty-end` ends a stream as vLLM does, with a chunk of
-    its own that has no text.
+    Also served: `small` takes few tokens, `limited` says 429, `other` has no `/tokenize`, and `empty-end` ends a stream
+    as vLLM does, with a chunk of its own that has no text.
     """
 
     async def answer(self, path: str, request: Request) -> Response:
         body = json.loads(await request.body() or b"{}")
         served = str(body.get("model", ""))
+        if path == "tokenize" and served == "other":
+            return JSONResponse({"detail": "Not Found"}, 404)
         if path == "tokenize":
             limit = SMALL_LIMIT if served == "small" else LIMIT
             return JSONResponse({"count": words(body["messages"]), "max_model_len": limit, "tokens": []})

@@ -89,7 +89,7 @@ def shared(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(
     models, python: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    served = spec(models[1], python, "ok", "busy", "limited", "slow", "small", "empty-end")
+    served = spec(models[1], python, "ok", "busy", "limited", "slow", "small", "empty-end", "other")
     made = Program(served, shared, tmp_path_factory.mktemp("program"))
     yield made
     made.stop()
@@ -128,7 +128,15 @@ def test_what_cannot_be_embedded_is_refused_by_name(program: Program, body, said
     assert said in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": "ok-with-manuals"}'])
+HALF = rb'{"model": "ok-with-manuals", "messages": [{"role": "user", "content": "half a \ud83d"}]}'
+NO_NUMBER = (
+    b'{"model": "ok-with-manuals", "temperature": NaN, "messages": [{"role": "user", "content": "x"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"\xff", b'{"model": "ok-with-manuals"}', HALF, NO_NUMBER]
+)
 def test_what_is_no_request_is_refused(program: Program, body):
     answer = program.client.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
@@ -203,6 +211,12 @@ def test_errors_of_the_model_pass_unchanged(program: Program):
     assert limited.json()["error"]["message"] == "slower, please"
     busy = program.chat("hello", "busy-with-manuals", stream=True)
     assert (busy.status_code, busy.json()["error"]["message"]) == (503, "too many queued requests")
+
+
+def test_a_model_that_counts_no_tokens_is_said_to_be_no_vllm(program: Program):
+    answer = program.chat("hello", "other-with-manuals")
+    assert answer.status_code == 502
+    assert "counts no tokens (POST /tokenize)" in answer.json()["error"]["message"]
 
 
 def test_a_model_that_is_not_there_is_said_to_be_so(python, shared, tmp_path):
