@@ -22,9 +22,8 @@ from modules.retrieval_passage import Passage
 
 CANDIDATES = 50  # of each kind, before they are merged
 RANK_OFFSET = 60  # Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion", SIGIR 2009
-WORDS_WEIGHT = (
-    0.5  # of the ranking by words; at 1 and at 0 fewer of the questions in tests/ find their document
-)
+# Of the ranking by words; at 1 and at 0 fewer of the questions of tests/contracts find their document.
+WORDS_WEIGHT = 0.5
 BATCH = 512  # passages per transaction and line of progress
 QUESTION_WORDS = 64  # more are no question but a text
 # English words that every document has: in a small collection they would decide which one is found.
@@ -61,10 +60,8 @@ class Index:
         """The passages nearest to a question by words and by meaning, best first; the order is always the same."""
         scores: dict[int, float] = {}
         with self._lock:
-            for weight, ranking in (
-                (1.0, self._by_meaning(question)),
-                (WORDS_WEIGHT, self._by_words(question)),
-            ):
+            rankings = ((1.0, self._by_meaning(question)), (WORDS_WEIGHT, self._by_words(question)))
+            for weight, ranking in rankings:
                 for rank, identity in enumerate(ranking, start=1):
                     scores[identity] = scores.get(identity, 0.0) + weight / (RANK_OFFSET + rank)
             best = sorted(scores, key=lambda identity: (-scores[identity], identity))[:top]
