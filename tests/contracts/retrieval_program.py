@@ -1,5 +1,6 @@
 """The retrieval service as a local process, its Python environment, and a stand-in for the models it asks."""
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -52,8 +53,10 @@ class Models(StandIn):
     """vLLM's `/tokenize` as well: a word is a token.
 
     Also served: `small` takes few tokens, `limited` says 429, `other` has no `/tokenize`, and `empty-end` ends a stream
-    as vLLM does, with a chunk of its own that has no text.
+    as vLLM does, with a chunk of its own that has no text. `hanging` never answers; `left` counts who gave up on it.
     """
+
+    left = 0
 
     async def answer(self, path: str, request: Request) -> Response:
         body = json.loads(await request.body() or b"{}")
@@ -66,6 +69,10 @@ class Models(StandIn):
         if served == "limited":
             error = {"error": {"message": "slower, please", "type": "rate_limit", "code": 429}}
             return JSONResponse(error, 429, {"retry-after": RETRY_AFTER})
+        if served == "hanging":
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.05)
+            self.left += 1
         if served == "empty-end" and body.get("stream"):
             return StreamingResponse(_events(), media_type="text/event-stream")
         return await super().answer(path, request)

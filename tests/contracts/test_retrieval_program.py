@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sitewright.retrieval import versions
@@ -89,7 +90,9 @@ def shared(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(
     models, python: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    served = spec(models[1], python, "ok", "busy", "limited", "slow", "small", "empty-end", "other")
+    served = spec(
+        models[1], python, "ok", "busy", "limited", "slow", "small", "empty-end", "other", "hanging"
+    )
     made = Program(served, shared, tmp_path_factory.mktemp("program"))
     yield made
     made.stop()
@@ -217,6 +220,14 @@ def test_a_model_that_counts_no_tokens_is_said_to_be_no_vllm(program: Program):
     answer = program.chat("hello", "other-with-manuals")
     assert answer.status_code == 502
     assert "counts no tokens (POST /tokenize)" in answer.json()["error"]["message"]
+
+
+def test_a_model_does_not_go_on_for_a_client_that_has_gone(program: Program, models):
+    body = {"model": "hanging-with-manuals", "messages": [{"role": "user", "content": "hello"}]}
+    for number, more in enumerate(({}, {"stream": True}), start=1):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{program.url}/v1/chat/completions", json=body | more, timeout=1)
+        wait_for(lambda number=number: models[0].left == number, "the end of the model's request", 10)
 
 
 def test_a_model_that_is_not_there_is_said_to_be_so(python, shared, tmp_path):
