@@ -190,4 +190,4 @@ def built(shared: Path, python: Path, source: Path = EXAMPLE / "manuals", length
 
 
 def wait_for_version(program: Program, name: str) -> None:
-    wait_for(lambda: program.state()["version"] == name, f"version {name}", 15)
+    wait_for(lambda: program.state()["version"] == name, f"version {name}", 60)

@@ -226,8 +226,8 @@ def test_a_model_does_not_go_on_for_a_client_that_has_gone(program: Program, mod
     body = {"model": "hanging-with-manuals", "messages": [{"role": "user", "content": "hello"}]}
     for number, more in enumerate(({}, {"stream": True}), start=1):
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{program.url}/v1/chat/completions", json=body | more, timeout=1)
-        wait_for(lambda number=number: models[0].left == number, "the end of the model's request", 10)
+            httpx.post(f"{program.url}/v1/chat/completions", json=body | more, timeout=3)
+        wait_for(lambda number=number: models[0].left == number, "the end of the model's request", 60)
 
 
 def test_a_model_that_is_not_there_is_said_to_be_so(python, shared, tmp_path):
@@ -304,12 +304,12 @@ def test_a_damaged_version_is_not_served_and_the_one_before_goes_on(
         versions.use(place, damaged)
     (place / "current").unlink()
     (place / "current").symlink_to(damaged)  # as if the file had been cut off later
-    wait_for(lambda: "problem" in program.state(), "the refusal", 15)
+    wait_for(lambda: "problem" in program.state(), "the refusal", 60)
     assert program.state()["version"] == before
     assert f"{damaged} cannot be used: index.sqlite has sha256" in program.state()["problem"]
     assert program.chat("What is rsync for?").json()["sitewright"]["version"] == before
     versions.use(place, str(before))
-    wait_for(lambda: "problem" not in program.state(), "the version before", 15)
+    wait_for(lambda: "problem" not in program.state(), "the version before", 60)
 
 
 def test_a_collection_without_a_version_says_what_to_do(models, python, tmp_path):
