@@ -143,7 +143,11 @@ class Program:
             stderr=subprocess.STDOUT,
         )
         started = time.monotonic()
-        wait_for(self._ready, "the retrieval service")
+        try:
+            wait_for(self._ready, "the retrieval service")
+        except BaseException:
+            self.stop()
+            raise
         print(f"\nretrieval ready after {time.monotonic() - started:.1f} s")
 
     def _ready(self) -> bool:

@@ -55,11 +55,13 @@ def gateway(pythons: Pythons, tmp_path_factory: pytest.TempPathFactory) -> Itera
             ],
         }
     )
-    made = Gateway(front, tmp_path_factory.mktemp("gateway"))
-    yield made
-    made.stop()
-    program.stop()
-    models.stop()
+    try:
+        made = Gateway(front, tmp_path_factory.mktemp("gateway"))
+        yield made
+        made.stop()
+    finally:
+        program.stop()
+        models.stop()
 
 
 def test_an_answer_comes_with_its_sources(gateway: Gateway):
