@@ -14,9 +14,9 @@ from typing import Any
 import pulumi
 
 from modules import llm_gateway_config as litellm
-from modules.llm_gateway_spec import LlmGatewaySpec, Target
+from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.manifest import Manifest
-from modules.serving import disruption_budget, pods_of, service, to_names, toleration
+from modules.serving import disruption_budget, service, spread_over_nodes, to_names, toleration
 from modules.spec import quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
@@ -147,17 +147,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "DoNotSchedule",
-                # A cordoned node is not an empty one.
-                "nodeTaintsPolicy": "Honor",
-                "matchLabelKeys": ["pod-template-hash"],
-                "labelSelector": {"matchLabels": _labels(spec)},
-            }
-        ],
+        "topologySpreadConstraints": [spread_over_nodes(_labels(spec))],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -262,16 +252,8 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
 
 def _to_targets(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     targets = [target for model in spec.models for target in model.targets]
-    rules = [{"to": [_peer(one)], "ports": [{"protocol": "TCP", "port": one.port}]} for one in targets]
+    rules = [{"to": [one.peer], "ports": [{"protocol": "TCP", "port": one.port}]} for one in targets]
     return [rule for place, rule in enumerate(rules) if rule not in rules[:place]]
-
-
-def _peer(target: Target) -> dict[str, Any]:
-    if target.address:
-        return {"ipBlock": {"cidr": f"{target.address}/32"}}
-    assert target.service  # one of the two, says the model
-    name, namespace = target.service
-    return pods_of(namespace, {"app.kubernetes.io/name": name})
 
 
 def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from modules.serving import pods_of
 from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, TAINT, Model
 from sitewright.site.names import model_name
 
@@ -26,6 +27,7 @@ class Target(Model):
         None, pattern=MODEL_NAME, description="its name there. Default: the model's"
     )
     weight: int = Field(1, ge=1, le=1000, description="share of requests, relative to the other targets")
+    component: str = Field("vllm", pattern=DNS_LABEL, description="what its pods are, by their label")
 
     @property
     def host(self) -> str:
@@ -48,6 +50,17 @@ class Target(Model):
         """Name and namespace of the Service; of `<pod>.<service>.<namespace>.svc` too."""
         labels = self.host.removesuffix(".cluster.local").split(".")
         return (labels[-3], labels[-2]) if len(labels) in (3, 4) and labels[-1] == "svc" else None
+
+    @property
+    def peer(self) -> dict[str, Any]:
+        """It as a network policy names it."""
+        if self.address:
+            return {"ipBlock": {"cidr": f"{self.address}/32"}}
+        assert self.service  # one of the two, says the model
+        name, namespace = self.service
+        return pods_of(
+            namespace, {"app.kubernetes.io/name": name, "app.kubernetes.io/component": self.component}
+        )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -1,4 +1,4 @@
-"""What services of a cluster have in common: a Service, the budget that a drain keeps to, the right to see pods."""
+"""What services of a cluster have in common: a Service, a budget, where pods go, and parts of network policies."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address
@@ -42,6 +42,19 @@ def disruption_budget(name: str, namespace: str, labels: dict[str, str]) -> dict
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": dict(labels)},
         },
+    }
+
+
+def spread_over_nodes(labels: dict[str, str]) -> dict[str, Any]:
+    """Where the pods that carry `labels` go: not two of one version onto a node before the others have one."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        # A cordoned node is not an empty one.
+        "nodeTaintsPolicy": "Honor",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": {"matchLabels": dict(labels)},
     }
 
 

@@ -19,6 +19,7 @@ from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL, model_name
 
 PORT, METRICS_PORT = 8080, 9090
+COMPONENT = "vllm-router"  # its label
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 120  # 3 on an idle core
@@ -232,4 +233,4 @@ def _metadata(spec: VllmRouterSpec) -> dict[str, Any]:
 
 
 def _labels(spec: VllmRouterSpec) -> dict[str, str]:
-    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "vllm-router"}
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": COMPONENT}

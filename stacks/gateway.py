@@ -1,6 +1,7 @@
 """The gateway of layer 5: one address for the models of a cluster, with a key per team."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 import pulumi_random
@@ -8,12 +9,13 @@ import pulumi_random
 from modules.llm_gateway import LlmGateway
 from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target
 from modules.vllm_pod import PORT
+from modules.vllm_router import COMPONENT, router_name
 from modules.vllm_router import PORT as ROUTER_PORT
-from modules.vllm_router import router_name
 from sitewright.site import ServedModel, Site
 from sitewright.site.sections import Gateway, GatewayAlias
 from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
+from stacks.retrieval import retrieval_models
 from stacks.software import software
 
 KEY_LENGTH = 40
@@ -53,11 +55,9 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
         replicas=wanted.replicas,
         memory=wanted.memory,
         models=(
-            *(
-                GatewayModel(name=name, targets=(Target(api_base=_url(model)),))
-                for name, model in served.items()
-            ),
+            *(GatewayModel(name=name, targets=(_target(model),)) for name, model in served.items()),
             *(_alias(alias, served) for alias in wanted.aliases),
+            *retrieval_models(site),
         ),
         node_port=wanted.node_port,
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
@@ -66,8 +66,8 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
 
 def _alias(alias: GatewayAlias, served: Mapping[str, ServedModel]) -> GatewayModel:
     targets = (
-        Target(
-            api_base=_url(served[target.model]),
+        _target(
+            served[target.model],
             served_name=target.adapter or target.model,
             weight=target.weight,
         )
@@ -76,8 +76,9 @@ def _alias(alias: GatewayAlias, served: Mapping[str, ServedModel]) -> GatewayMod
     return GatewayModel(name=alias.name, targets=tuple(targets))
 
 
-def _url(model: ServedModel) -> str:
-    """Of the router in front of its replicas, where it has one."""
+def _target(model: ServedModel, **more: Any) -> Target:
+    """The router in front of its replicas, where it has one."""
     if model.router is not None:
-        return f"http://{router_name(model.name)}.default.svc:{ROUTER_PORT}/v1"
-    return f"http://{model.name}.default.svc:{PORT}/v1"
+        url = f"http://{router_name(model.name)}.default.svc:{ROUTER_PORT}/v1"
+        return Target(api_base=url, component=COMPONENT, **more)
+    return Target(api_base=f"http://{model.name}.default.svc:{PORT}/v1", **more)

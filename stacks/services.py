@@ -22,6 +22,7 @@ from stacks.access import environment, nodes_and_machines
 from stacks.clusters import registry_images
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+from stacks.retrieval import retrieval
 from stacks.router import routers
 from stacks.slo import slo
 
@@ -31,14 +32,9 @@ def services(
 ) -> ServicesHandle:
     if not site.services.models:
         return ServicesHandle()
-    front = site.services.gateway
-    names = tuple(
-        sorted(
-            {model.image for model in site.services.models}
-            | ({front.image} if front else set())
-            | ({site.services.slo.image} if site.services.slo else set())
-        )
-    )
+    front, lookup, watched = site.services.gateway, site.services.retrieval, site.services.slo
+    wanted = [model.image for model in site.services.models]
+    names = tuple(sorted({*wanted, *(one.image for one in (front, lookup, watched) if one)}))
     images = registry_images(site, "service-images", names)
     priorities = {
         name: ServingPriority(
@@ -78,10 +74,11 @@ def services(
         )
     if site.services.fine_tuning is not None:
         _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
-    before_gateway = [*served.values(), *routers(site, clusters, images, served)]
-    keys = gateway(site, front, images, clusters[front.cluster], before_gateway) if front else {}
-    if site.services.slo is not None:
-        watched = site.services.slo
+    behind: list[pulumi.Resource] = [*served.values(), *routers(site, clusters, images, served)]
+    if front and lookup:
+        behind.append(retrieval(site, lookup, images, clusters[front.cluster], [*served.values()]))
+    keys = gateway(site, front, images, clusters[front.cluster], behind) if front else {}
+    if watched is not None:
         after = [*platform.ready.get(watched.cluster, ()), *pools.ready.get(watched.pool, ())]
         slo(site, watched, images, clusters[watched.cluster], after)
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)

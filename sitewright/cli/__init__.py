@@ -14,6 +14,7 @@ COMMANDS = {
     "config": "Look at site files: check, show, schema.",
     "lab": "The one-machine site: up, down, status, logs, ssh, power.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",
+    "retrieval": "Documents that models answer from: build, list, use, compare.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",
     "tune": "Fine-tuning runs: check, submit, list, logs, cancel, resume.",

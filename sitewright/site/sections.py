@@ -362,6 +362,51 @@ class Slo(Model):
     """of models for which the defaults are not right"""
 
 
+class RetrievalCollection(Model):
+    name: DnsLabel
+    """directory below <shared>/retrieval"""
+    model: str
+    """one of services.models, in the cluster of the gateway; it answers"""
+    alias: ModelName = Field(
+        default_factory=lambda data: f"{data.get('model', 'model')}-with-{data.get('name', 'name')}",
+        validate_default=True,
+    )
+    """model name that clients ask for; default: <model>-with-<name>"""
+    top_k: int = Field(default=4, ge=1, le=20)
+    """passages per question"""
+    answer_tokens: int = Field(default=512, ge=1)
+    """tokens kept for the answer where a request does not say max_tokens"""
+    passage_length: int = Field(default=1000, ge=200, le=8000)
+    """characters of a passage at most"""
+    overlap: int = Field(default=150, ge=0, le=2000)
+    """characters of a passage that the next one repeats at most"""
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> "RetrievalCollection":
+        if self.overlap > self.passage_length // 2:
+            raise ValueError(
+                f"overlap {self.overlap} is more than half of passage_length {self.passage_length}; "
+                "passages would repeat each other"
+            )
+        return self
+
+
+class Retrieval(Model):
+    pool: str
+    """one of pools, in the cluster of the gateway; where it runs"""
+    environment: DnsLabel = "retrieval"
+    """images/environments/<name>"""
+    image: DnsLabel
+    """images/containers/<name>"""
+    replicas: int = Field(default=2, ge=1)
+    memory: Quantity = Field(default=GIB // 2, ge=GIB // 4)
+    """memory limit per replica"""
+    embeddings: ModelName = "embeddings"
+    """model name under which clients ask for embeddings"""
+    collections: list[RetrievalCollection] = Field(default_factory=list)
+    """documents that models answer from; default: none, embeddings only"""
+
+
 class Services(Model):
     models: list[ServedModel] = Field(default_factory=list)
     gateway: Gateway | None = None
@@ -372,6 +417,8 @@ class Services(Model):
     """the Slingshot network, for models over several nodes; default: pods have it already"""
     slo: Slo | None = None
     """Prometheus that watches models, and calls when an objective is missed; default: none"""
+    retrieval: Retrieval | None = None
+    """embeddings, and models that look things up first; behind the gateway; default: none"""
 
 
 class Published(Model):

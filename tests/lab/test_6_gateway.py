@@ -18,10 +18,12 @@ BODY = {
 
 
 def ask(key: str | None, path: str = "/v1/chat/completions", **body: object) -> tuple[int, str]:
+    return post(key, path, {**BODY, "temperature": 0, **body})
+
+
+def post(key: str | None, path: str, body: dict) -> tuple[int, str]:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(
-        f"{GATEWAY}{path}", json.dumps({**BODY, "temperature": 0, **body}).encode(), headers
-    )
+    request = urllib.request.Request(f"{GATEWAY}{path}", json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.read().decode()

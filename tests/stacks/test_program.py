@@ -1,6 +1,7 @@
 """Both sites that ship with the repository, as `pulumi up` and a first `pulumi preview` see them."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -328,7 +329,8 @@ def test_the_gateway_asks_the_router_of_a_model_and_the_router_the_replicas(prog
     file.write_text(yaml.safe_dump(site))
     run = program(file)
     (settings,) = [found for found in run.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
-    [entry] = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    entries = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    [entry] = [one for one in entries if one["model_name"] == "tiny"]
     assert entry["litellm_params"]["api_base"] == "http://tiny-router.default.svc:8080/v1"
     router = run.of("Deployment")["tiny-router-deployment"]["spec"]["template"]["spec"]["containers"][0]
     assert "app.kubernetes.io/name=tiny" in router["args"]
@@ -343,3 +345,17 @@ def test_a_model_over_several_nodes_is_a_group_with_the_network_between_them(alp
     [worker] = template["workerTemplate"]["spec"]["containers"]
     assert worker["resources"]["limits"]["beta.hpe.com/cxi"] == "4"
     assert "--headless" in worker["args"]
+
+
+def test_retrieval_stands_between_the_gateway_and_the_model(lab):
+    assert {"software-retrieval", "tiny-deployment"} <= lab.waits_for("retrieval-deployment")
+    assert "retrieval-deployment" in lab.waits_for("llm-gateway-deployment")
+    (settings,) = [found for found in lab.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
+    entries = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]
+    bases = {entry["model_name"]: entry["litellm_params"]["api_base"] for entry in entries}
+    retrieval = "http://retrieval.default.svc:8000/v1"
+    model = "http://tiny.default.svc:8000/v1"
+    assert bases == {"tiny": model, "embeddings": retrieval, "tiny-with-manuals": retrieval}
+    (own,) = [found for found in lab.of("ConfigMap").values() if "settings.json" in found.get("data", {})]
+    [asked] = json.loads(own["data"]["settings.json"])["models"]
+    assert (asked["name"], asked["api_base"], asked["collection"]) == ("tiny-with-manuals", model, "manuals")

@@ -26,6 +26,9 @@ def _names(site: Site) -> Iterator[Finding]:
         ("boot_images",): [image.name for image in site.boot_images],
         ("pools",): [pool.name for pool in site.pools],
         ("services", "models"): [model.name for model in site.services.models],
+        ("services", "retrieval", "collections"): (
+            [one.name for one in site.services.retrieval.collections] if site.services.retrieval else []
+        ),
         ("lab", "publish"): [published.name for published in site.lab.publish] if site.lab else [],
     }
     for where, found in lists.items():

@@ -12,6 +12,7 @@ def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _models(site, known)
     yield from _fine_tuning(site, known)
     yield from _gateway(site, known)
+    yield from _retrieval(site, known)
     yield from _slo(site, known)
 
 
@@ -74,6 +75,29 @@ def _gateway(site: Site, known: Known) -> Iterator[Finding]:
             yield from defined(served, "model of this cluster", target.model, (*there, "model"))
             if target.adapter and target.model in served:
                 yield from _serves_adapters(served[target.model], (*there, "adapter"))
+
+
+def _retrieval(site: Site, known: Known) -> Iterator[Finding]:
+    wanted, front = site.services.retrieval, site.services.gateway
+    if wanted is None:
+        return
+    loc: Loc = ("services", "retrieval")
+    if front is None:
+        yield from defined(known["pools"], "pool", wanted.pool, (*loc, "pool"))
+        yield Finding(loc, "it is asked through the gateway only; add services.gateway")
+        return
+    yield from _in_cluster(site, known, "the gateway", front.cluster, wanted.pool, loc)
+    served = [model.name for model in site.services.models if model.cluster == front.cluster]
+    taken = {*served, *(alias.name for alias in front.aliases)}
+    names: list[tuple[str, Loc]] = [(wanted.embeddings, (*loc, "embeddings"))]
+    for index, collection in enumerate(wanted.collections):
+        here: Loc = (*loc, "collections", index)
+        yield from defined(served, "model of the gateway's cluster", collection.model, (*here, "model"))
+        names.append((collection.alias, (*here, "alias")))
+    for name, place in names:
+        if name in taken:
+            yield Finding(place, f"{name!r} is a model already; give it another name")
+        taken.add(name)
 
 
 def _slo(site: Site, known: Known) -> Iterator[Finding]:
