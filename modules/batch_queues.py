@@ -17,7 +17,7 @@ from sitewright.site.names import POOL_LABEL
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
 COHORT, INFERENCE, FINE_TUNING = "sitewright", "inference", "fine-tuning"
-ACTIVE = {"pulumi.com/waitFor": "condition=Active"}
+ACTIVE = {"pulumi.com/waitFor": "condition=Active", "pulumi.com/timeoutSeconds": "120"}
 
 
 def render(spec: BatchQueuesSpec) -> list[dict[str, Any]]:

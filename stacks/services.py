@@ -20,6 +20,7 @@ from stacks.access import environment, nodes_and_machines
 from stacks.clusters import registry_images
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+from stacks.queues import queues
 
 
 def services(
@@ -27,10 +28,10 @@ def services(
 ) -> ServicesHandle:
     if not site.services.models:
         return ServicesHandle()
-    front = site.services.gateway
-    names = tuple(
-        sorted({model.image for model in site.services.models} | ({front.image} if front else set()))
-    )
+    front, queued = site.services.gateway, site.services.batch_queues
+    wanted = {model.image for model in site.services.models}
+    wanted |= {other.image for other in (front, queued) if other is not None}
+    names = tuple(sorted(wanted))
     images = registry_images(site, "service-images", names)
     priorities = {
         name: ServingPriority(
@@ -70,7 +71,13 @@ def services(
             ),
         )
     if site.services.fine_tuning is not None:
-        _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
+        runs = site.services.fine_tuning
+        cluster = clusters[site.pool(runs.pool).cluster]
+        made = _fine_tuning(site, runs, cluster, tunable)
+        if queued is not None:
+            # Kueue is a pod, and what it judges calls it by name.
+            needed = [made, *platform.ready.get(cluster.name, ()), *pools.ready.get(queued.pool, ())]
+            queues(site, queued, runs, images, cluster, needed)
     keys = gateway(site, front, images, clusters[front.cluster], list(served.values())) if front else {}
     return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
 
@@ -78,9 +85,9 @@ def services(
 def _fine_tuning(
     site: Site,
     wanted: FineTuningSection,
-    clusters: dict[str, ClusterHandle],
+    cluster: ClusterHandle,
     tunable: dict[str, pulumi.Output[dict[str, Any]]],
-) -> None:
+) -> FineTuning:
     pool = site.pool(wanted.pool)
     spec = FineTuningSpec(
         namespace=wanted.namespace,
@@ -92,8 +99,7 @@ def _fine_tuning(
         shared_path=site.shared_filesystem.path,
         publish_dir=str(site.shared_filesystem.publish_dir),
     )
-    cluster = clusters[pool.cluster]
-    FineTuning(
+    return FineTuning(
         spec,
         {name: tunable[name] for name in wanted.models},
         opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=cluster.ready),

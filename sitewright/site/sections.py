@@ -6,7 +6,7 @@ is in `checks/`; what is derived (addresses, nodes) is in `plan.py`.
 
 import ipaddress
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -44,6 +44,7 @@ from sitewright.site.fields import (
 from sitewright.site.names import POOL_LABEL
 
 GIB = 2**30
+Priority = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 def _first_address(data: dict[str, Any]) -> str:
@@ -266,6 +267,27 @@ class FineTuning(Model):
     """memory limit per run"""
 
 
+class Amount(Model):
+    cpus: int = Field(default=0, ge=0)
+    memory: Quantity = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0)
+
+
+class BatchQueues(Model):
+    pool: str
+    """one of pools, in the cluster of the runs; where Kueue itself runs"""
+    image: DnsLabel = "kueue"
+    """images/containers/<name>"""
+    quota: Amount
+    """what all runs together may take of the pool they go to"""
+    lend: Amount = Field(default_factory=Amount)
+    """what runs may borrow beyond that, of what the models of that pool hold"""
+    teams: list[DnsLabel] = Field(min_length=1)
+    """each has a queue of its name: sitewright tune submit --queue <team>"""
+    priorities: dict[DnsLabel, Priority] = Field(default_factory=dict)
+    """name → value; a run of a higher one makes a lower one wait, one that names none has 0"""
+
+
 class AliasTarget(Model):
     model: str
     """one of services.models"""
@@ -308,6 +330,8 @@ class Services(Model):
     """one address for all models of a cluster, with keys; default: none"""
     fine_tuning: FineTuning | None = None
     """fine-tuning runs; default: none"""
+    batch_queues: BatchQueues | None = None
+    """queues for fine-tuning runs; default: none, each starts at once"""
 
 
 class Published(Model):

@@ -41,7 +41,12 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     run = program(site_file("lab"), others=INFRASTRUCTURE, layers=layers, infrastructure="lab-infra")
     assert {"join-gpu", "model-tiny"} <= run.playbooks().keys()
     assert "bootstrap-svc" not in run.playbooks()
-    deployments = {"svc-platform-deployment-coredns", "tiny-deployment", "llm-gateway-deployment"}
+    deployments = {
+        "svc-platform-deployment-coredns",
+        "tiny-deployment",
+        "llm-gateway-deployment",
+        "queues-deployment-kueue-controller-manager",
+    }
     assert run.of("Deployment").keys() == deployments
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"

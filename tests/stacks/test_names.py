@@ -30,6 +30,7 @@ def longest(program, site_file):
     site["services"]["models"][0] |= {"name": model, "cluster": cluster, "pool": pool}
     site["services"]["fine_tuning"] |= {"namespace": "t" * LABEL, "pool": pool, "models": [model]}
     site["services"]["gateway"] |= {"cluster": cluster, "pool": pool}
+    site["services"]["batch_queues"] |= {"pool": pool, "teams": ["q" * LABEL], "priorities": {"u" * LABEL: 1}}
     file.write_text(yaml.safe_dump(site))
     return program(file)
 
@@ -61,7 +62,8 @@ def test_names_that_only_some_things_may_have_are_free_for_the_others(program, s
     site = yaml.safe_load(file.read_text())
     site["networks"][0]["name"] = site["virtual_machines"][0]["network"] = site["pools"][0]["network"] = name
     site["pools"][0]["name"] = site["services"]["models"][0]["pool"] = name
-    site["services"]["fine_tuning"]["pool"] = site["services"]["gateway"]["pool"] = name
+    for service in ("fine_tuning", "gateway", "batch_queues"):
+        site["services"][service]["pool"] = name
     site["pools"][0]["labels"] = {}
     file.write_text(yaml.safe_dump(site))
     assert f"join-{name}" in program(file).playbooks()
