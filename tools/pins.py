@@ -151,8 +151,8 @@ MODULES: tuple[Module, ...] = (
     ),
     Module(
         name="kueue",
-        minutes=2,
-        gib=2.5,
+        minutes=6,
+        gib=3.0,
         set_at_link=(("sigs.k8s.io/kueue/pkg/version.GitVersion", f"v{KUEUE}"),),
         programs=(
             # It has no flag for it: it logs its version, and ends since there is no cluster in that file.

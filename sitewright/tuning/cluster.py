@@ -99,7 +99,8 @@ class Cluster:
     def states(self) -> dict[str, JobState]:
         """By run; a run that is not in it has no Job."""
         jobs = call(self._batch.list_namespaced_job, self._namespace, label_selector=RUN_LABEL).items
-        waits = self.queues.waits() if any(queue_of(found) for found in jobs) else {}
+        names = {found.metadata.uid: found.metadata.name for found in jobs}
+        waits = self.queues.waits(names) if any(queue_of(found) for found in jobs) else {}
         return {found.metadata.name: self._explained(found, waits) for found in jobs}
 
     def _explained(self, found: Any, waits: Mapping[str, Wait]) -> JobState:

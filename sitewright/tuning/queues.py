@@ -1,6 +1,7 @@
 """What the queues of a cluster (Kueue) say: where a run may wait, whether it can ever start, and why it waits."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,21 +73,21 @@ class Queues:
                 "a LimitRange of the namespace may be what adds the request.",
             )
 
-    def waits(self) -> dict[str, Wait]:
-        """By the uid of the Job: those that Kueue knows and that are not finished."""
+    def waits(self, runs: Mapping[str, str]) -> dict[str, Wait]:
+        """By the uid of the Job, of those that Kueue knows. runs: uid of a Job → its name, to say who goes first."""
         try:
             found = self._list("workloads", self._namespace)
         except Missing:
             return {}
         waits = {}
         for workload in found:
-            wait = wait_of(workload)
+            wait = wait_of(workload, runs)
             for owner in workload["metadata"].get("ownerReferences", ()):
                 waits[owner["uid"]] = wait
         return waits
 
     def _names(self, plural: str, namespace: str | None = None) -> list[str]:
-        """None where the cluster has no Kueue."""
+        """Sorted; none where the cluster has no Kueue."""
         try:
             return sorted(found["metadata"]["name"] for found in self._list(plural, namespace))
         except Missing:
@@ -103,8 +104,8 @@ class Queues:
         return dict(call(self._api.get_namespaced_custom_object, GROUP, VERSION, namespace, plural, name))
 
 
-def wait_of(workload: dict[str, Any]) -> Wait:
-    """What a Workload's conditions say, in the words of Kueue.
+def wait_of(workload: dict[str, Any], runs: Mapping[str, str]) -> Wait:
+    """What a Workload's conditions say, in the words of Kueue. runs: uid of a Job → its name.
 
     Source: the condition types and reasons in apis/kueue/v1beta2/workload_types.go of Kueue's module.
     """
@@ -118,8 +119,20 @@ def wait_of(workload: dict[str, Any]) -> Wait:
         if wanted and kind in conditions
     ]
     preempted = evicted and conditions["Evicted"]["reason"] == "Preempted"
-    reason = "; ".join(dict.fromkeys(said)) or "Kueue has not looked at it yet"
+    named = (_named(text, runs) for text in dict.fromkeys(said))
+    reason = "; ".join(named) or "Kueue has not looked at it yet"
     return Wait("preempted" if preempted else "queued", reason)
+
+
+def _named(text: str, runs: Mapping[str, str]) -> str:
+    """`text` with the name of a run that goes first in place of its numbers, and without the paths of queues."""
+
+    def name(found: re.Match[str]) -> str:
+        return runs.get(found[1], found[0])
+
+    return re.sub(
+        r"a workload \(UID: [-\w]+, JobUID: ([-\w]+)\)", name, text.partition("; preemptor path")[0]
+    )
 
 
 def queue_of(job: Any) -> str:

@@ -134,26 +134,28 @@ def api_server(directory: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as started:
         for command in commands:
             started.enter_context(
-                _process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
+                process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
             )
         yield _kubeconfig(directory, secure)
 
 
 @contextlib.contextmanager
-def garbage_collector(directory: Path, kubeconfig: Path) -> Iterator[None]:
-    """Kubernetes' own. To be started once the kinds are served: it looks for new ones every 30 s only."""
+def controllers(
+    directory: Path, kubeconfig: Path, names: str = "garbage-collector-controller"
+) -> Iterator[None]:
+    """Kubernetes' own. To be started once the kinds are served: garbage is looked for in new ones every 30 s only."""
     [port] = free_ports(1)
     command = [
         *(str(tool("kube-controller-manager")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
-        *("--controllers=garbage-collector-controller", "--bind-address=127.0.0.1", f"--secure-port={port}"),
-        f"--cert-dir={directory}/collector",
+        *(f"--controllers={names}", "--bind-address=127.0.0.1", f"--secure-port={port}"),
+        f"--cert-dir={directory}/controllers",
     ]
-    with _process(command, directory / "collector.log"):
+    with process(command, directory / "controllers.log"):
         yield
 
 
 @contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[None]:
+def process(command: list[str], log: Path) -> Iterator[None]:
     with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             yield
@@ -201,7 +203,7 @@ def running(content: bytes) -> Iterator[Running]:
         api = Api(kubeconfig)
         definitions.install(api)
         policies.install(api)
-        undo.enter_context(garbage_collector(directory, kubeconfig))
+        undo.enter_context(controllers(directory, kubeconfig))
         images = ImageServer(content)
         undo.callback(images.server_close)
         undo.callback(images.shutdown)

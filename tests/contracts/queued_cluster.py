@@ -1,0 +1,156 @@
+"""A cluster with queues for tests: a real API server, the real controllers and scheduler, and the real Kueue.
+
+Kueue runs as the pod of its Deployment would: with the rendered configuration, and with the rights of its service
+account. No kubelet is there: the one node has what it says it has, and what pods do, the test says.
+"""
+
+import base64
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kubernetes
+import yaml
+
+from modules.batch_queues import queues
+from modules.batch_queues_controller import (
+    CERTIFICATE,
+    CONFIGURATION,
+    FILE,
+    NAME,
+    NAMESPACE,
+    controller,
+)
+from modules.batch_queues_spec import BatchQueuesSpec
+from sitewright.site.names import POOL_LABEL
+from tests.contracts.fake_hypervisor import api_server, controllers, free_ports, process, until
+from tools.locate import tool
+
+NODE = "x1000c0s0b0n0"
+
+
+@dataclass(frozen=True)
+class QueuedCluster:
+    kubeconfig: Path
+    log: Path
+    """of Kueue"""
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """As `pulumi up` does it: server-side."""
+        command = [tool("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", "-"]
+        done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterator[QueuedCluster]:
+    """gpus: of the node, which is in the pool of the first flavor."""
+    with contextlib.ExitStack() as started:
+        kubeconfig = started.enter_context(api_server(directory))
+        cluster = QueuedCluster(kubeconfig, directory / "kueue.log")
+        kubernetes.config.load_kube_config(str(kubeconfig))
+        _node(spec.flavors[0].pool, gpus)
+        webhook, health, metrics, scheduler = free_ports(4)
+        namespace, *rest = controller(spec)
+        runs = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace}}
+        cluster.apply(namespace, runs)
+        cluster.apply(*(_reached_at(manifest, webhook) for manifest in rest))
+        started.enter_context(
+            controllers(directory, kubeconfig, "job-controller,garbage-collector-controller")
+        )
+        started.enter_context(_scheduler(directory, kubeconfig, scheduler))
+        settings = _settings(directory, webhook, health, metrics)
+        identity = _as_its_service_account(directory, kubeconfig)
+        command = [
+            str(tool("kueue")),
+            f"--config={settings}",
+            f"--kubeconfig={identity}",
+            "--zap-log-level=2",
+        ]
+        started.enter_context(process(command, cluster.log))
+        _mount_certificate(directory)
+        until(lambda: _ready(health), f"Kueue is ready, see {cluster.log}", 60)
+        cluster.apply(*queues(spec))
+        yield cluster
+
+
+def _reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:
+    """With Kueue where it is here: no pod network leads from the API server to it."""
+    if manifest["kind"] == "Service":
+        return {**manifest, "spec": {"type": "ExternalName", "externalName": "localhost"}}
+    for webhook in manifest.get("webhooks", ()):
+        webhook["clientConfig"]["service"]["port"] = port
+    if "conversion" in manifest.get("spec", {}):
+        manifest["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["port"] = port
+    return manifest
+
+
+def _settings(directory: Path, webhook: int, health: int, metrics: int) -> Path:
+    """The ConfigMap as it is mounted, with free ports of this machine."""
+    data = kubernetes.client.CoreV1Api().read_namespaced_config_map(CONFIGURATION, NAMESPACE).data
+    settings = json.loads(data[FILE])
+    settings["webhook"] = {"host": "127.0.0.1", "port": webhook, "certDir": str(directory / "certificates")}
+    settings["health"]["healthProbeBindAddress"] = f"127.0.0.1:{health}"
+    settings["metrics"]["bindAddress"] = f"127.0.0.1:{metrics}"
+    file = directory / FILE
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def _as_its_service_account(directory: Path, kubeconfig: Path) -> Path:
+    asked = {"spec": {"expirationSeconds": 3600, "audiences": ["https://kubernetes.default.svc"]}}
+    made = kubernetes.client.CoreV1Api().create_namespaced_service_account_token(NAME, NAMESPACE, asked)
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": made.status.token}
+    file = directory / "kueue.kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def _mount_certificate(directory: Path) -> None:
+    """What the kubelet does with the Secret once Kueue has filled it."""
+    api = kubernetes.client.CoreV1Api()
+    filled = until(
+        lambda: _decoded(api.read_namespaced_secret(CERTIFICATE, NAMESPACE)),
+        "Kueue makes its certificate",
+        60,
+    )
+    (directory / "certificates").mkdir(exist_ok=True)
+    for name, content in filled.items():
+        (directory / "certificates" / name).write_bytes(content)
+
+
+def _decoded(secret: Any) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in (secret.data or {}).items()}
+
+
+def _ready(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    return False
+
+
+@contextlib.contextmanager
+def _scheduler(directory: Path, kubeconfig: Path, port: int) -> Iterator[None]:
+    command = [
+        *(str(tool("kube-scheduler")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={directory}/scheduler"),
+    ]
+    with process(command, directory / "scheduler.log"):
+        yield
+
+
+def _node(pool: str, gpus: int) -> None:
+    api = kubernetes.client.CoreV1Api()
+    api.create_node({"metadata": {"name": NODE, "labels": {POOL_LABEL: pool}}})
+    # Of a node that was never Ready the API server says so with a taint; the controller that takes it away is not here.
+    api.patch_node(NODE, {"spec": {"taints": None}})
+    amount = {"cpu": "8", "memory": "32Gi", "pods": "20", "nvidia.com/gpu": str(gpus)}
+    ready = [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]
+    status = {"capacity": amount, "allocatable": amount, "conditions": ready}
+    api.patch_node_status(NODE, {"status": status})
