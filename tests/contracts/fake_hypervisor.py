@@ -155,12 +155,12 @@ def controllers(
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path) -> Iterator[None]:
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
         try:
-            yield
+            yield running
         finally:
-            process.kill()
+            running.kill()
 
 
 def _kubeconfig(directory: Path, port: int) -> Path:

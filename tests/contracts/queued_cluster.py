@@ -7,6 +7,7 @@ account. No kubelet is there: the one node has what it says it has, and what pod
 import base64
 import contextlib
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,14 +38,25 @@ NODE = "x1000c0s0b0n0"
 @dataclass(frozen=True)
 class QueuedCluster:
     kubeconfig: Path
+    kueue: subprocess.Popen[bytes]
     log: Path
     """of Kueue"""
 
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        """As `pulumi up` does it: server-side."""
-        command = [tool("kubectl"), f"--kubeconfig={self.kubeconfig}", "apply", "--server-side", "-f", "-"]
-        done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Kueue takes connections, and answers nothing."""
+        self.kueue.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.kueue.send_signal(signal.SIGCONT)
+
+
+def apply(kubeconfig: Path, *manifests: dict[str, Any]) -> None:
+    """As `pulumi up` does it: server-side."""
+    command = [tool("kubectl"), f"--kubeconfig={kubeconfig}", "apply", "--server-side", "-f", "-"]
+    done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @contextlib.contextmanager
@@ -52,14 +64,13 @@ def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterato
     """gpus: of the node, which is in the pool of the first flavor."""
     with contextlib.ExitStack() as started:
         kubeconfig = started.enter_context(api_server(directory))
-        cluster = QueuedCluster(kubeconfig, directory / "kueue.log")
         kubernetes.config.load_kube_config(str(kubeconfig))
         _node(spec.flavors[0].pool, gpus)
         webhook, health, metrics, scheduler = free_ports(4)
         namespace, *rest = controller(spec)
         runs = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace}}
-        cluster.apply(namespace, runs)
-        cluster.apply(*(_reached_at(manifest, webhook) for manifest in rest))
+        apply(kubeconfig, namespace, runs)
+        apply(kubeconfig, *(_reached_at(manifest, webhook) for manifest in rest))
         started.enter_context(
             controllers(directory, kubeconfig, "job-controller,garbage-collector-controller")
         )
@@ -72,11 +83,12 @@ def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterato
             f"--kubeconfig={identity}",
             "--zap-log-level=2",
         ]
-        started.enter_context(process(command, cluster.log))
+        log = directory / "kueue.log"
+        kueue = started.enter_context(process(command, log))
         _mount_certificate(directory)
-        until(lambda: _ready(health), f"Kueue is ready, see {cluster.log}", 60)
-        cluster.apply(*queues(spec))
-        yield cluster
+        until(lambda: _ready(health), f"Kueue is ready, see {log}", 60)
+        apply(kubeconfig, *queues(spec))
+        yield QueuedCluster(kubeconfig, kueue, log)
 
 
 def _reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:

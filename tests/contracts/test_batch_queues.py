@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import kubernetes
 import pytest
 from click.testing import CliRunner
 
-from modules.batch_queues import FINE_TUNING, INFERENCE, KUEUE
+from modules.batch_queues import FINE_TUNING, INFERENCE, KUEUE, queues
 from modules.batch_queues_spec import BatchQueuesSpec
 from modules.fine_tuning import FineTuningSpec, render
 from sitewright.cli import main
 from tests.contracts.fake_hypervisor import until
-from tests.contracts.queued_cluster import QueuedCluster, queued_cluster
+from tests.contracts.queued_cluster import QueuedCluster, apply, queued_cluster
 from tests.contracts.test_tune import WEIGHTS, Researcher
+from tools.locate import tool
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
@@ -26,27 +28,28 @@ GIB = 2**30
 GROUP, VERSION = KUEUE.split("/")
 NAMESPACE = "fine-tuning"
 ENDED_BY_SIGTERM = 75
+QUEUES = BatchQueuesSpec.model_validate(
+    {
+        "image": "kueue@sha256:1",
+        "pool": "gpu",
+        "flavors": [
+            {
+                "pool": "gpu",
+                "guaranteed": {"cpus": 4, "memory": 16 * GIB, "gpus": 1},
+                "lendable": {"gpus": 1},
+                "fine_tuning": {"cpus": 4, "memory": 8 * GIB, "gpus": 1},
+            }
+        ],
+        "teams": ["climate", "materials"],
+        "priorities": {"urgent": 100, "scavenger": -100},
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueuedCluster]:
     """A node of 2 GPUs: one is the runs', the other one is held by models, which lend it."""
-    flavor = {
-        "pool": "gpu",
-        "guaranteed": {"cpus": 4, "memory": 16 * GIB, "gpus": 1},
-        "lendable": {"gpus": 1},
-        "fine_tuning": {"cpus": 4, "memory": 8 * GIB, "gpus": 1},
-    }
-    spec = BatchQueuesSpec.model_validate(
-        {
-            "image": "kueue@sha256:1",
-            "pool": "gpu",
-            "flavors": [flavor],
-            "teams": ["climate", "materials"],
-            "priorities": {"deadline": 100, "scavenger": -100},
-        }
-    )
-    with queued_cluster(tmp_path_factory.mktemp("queues"), spec, gpus=2) as made:
+    with queued_cluster(tmp_path_factory.mktemp("queues"), QUEUES, gpus=2) as made:
         yield made
 
 
@@ -128,7 +131,7 @@ def queuer(cluster: QueuedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "tiny": {"path": "/m", "digest": WEIGHTS, "python": "/s/e-1/bin/python", "image": "i@sha256:1"}
         },
     }
-    cluster.apply(*render(FineTuningSpec.model_validate(given)))
+    apply(cluster.kubeconfig, *render(FineTuningSpec.model_validate(given)))
     yield someone
     for run in someone.jobs():
         someone.batch.delete_namespaced_job(run, NAMESPACE, propagation_policy="Background")
@@ -181,7 +184,7 @@ def test_a_run_of_higher_priority_makes_the_lowest_one_way_and_it_goes_on_afterw
     low = queuer.starts("low", "--queue", "climate", "--priority", "scavenger")
     other = queuer.starts("other", "--queue", "materials")
     untouched = queuer.pod(other).metadata.uid
-    urgent = queuer.submits("--name", "urgent", "--queue", "materials", "--priority", "deadline")
+    urgent = queuer.submits("--name", "urgent", "--queue", "materials", "--priority", "urgent")
 
     victim = until(lambda: queuer.ending(low), "the pod of the lowest run is to end", 30)
     assert victim.metadata.deletion_grace_period_seconds == 600, "time to write a checkpoint"
@@ -220,7 +223,7 @@ def test_a_run_that_waits_can_be_cancelled_and_goes_on_in_the_same_queue(queuer:
         ([], "has several queues: climate, materials"),
         (
             ["--queue", "climate", "--priority", "now"],
-            "no priority 'now' in this cluster; there is deadline, scavenger",
+            "no priority 'now' in this cluster; there is scavenger, urgent",
         ),
     ],
 )
@@ -272,7 +275,7 @@ def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, clu
         "metadata": {"name": "theirs", "namespace": NAMESPACE},
         "spec": {"clusterQueue": "foreign"},
     }
-    cluster.apply(foreign, local)
+    apply(cluster.kubeconfig, foreign, local)
     try:
         said = queuer.submits("--queue", "theirs", status=1)
     finally:
@@ -280,6 +283,15 @@ def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, clu
         api.delete_namespaced_custom_object(GROUP, VERSION, NAMESPACE, "localqueues", "theirs")
         api.delete_cluster_custom_object(GROUP, VERSION, "clusterqueues", "foreign")
     assert "does not cover memory, nvidia.com/gpu" in said
+    assert queuer.jobs() == [] == queuer.runs()
+
+
+def test_while_kueue_does_not_answer_nothing_is_submitted_and_nothing_stays_behind(
+    queuer: Queuer, cluster: QueuedCluster
+) -> None:
+    with cluster.hanging():
+        said = queuer.submits("--queue", "climate", status=1)
+    assert 'failed calling webhook "mjob.kb.io"' in said
     assert queuer.jobs() == [] == queuer.runs()
 
 
@@ -296,6 +308,29 @@ def test_jobs_of_other_namespaces_are_none_of_its_business(queuer: Queuer) -> No
     made = queuer.batch.create_namespaced_job("default", job)
     assert not made.spec.suspend
     queuer.batch.delete_namespaced_job("theirs", "default", propagation_policy="Background")
+
+
+def test_queues_can_be_taken_away_in_the_order_in_which_pulumi_deletes(
+    queuer: Queuer, cluster: QueuedCluster
+) -> None:
+    """What is left would keep its kind, and a destroy, waiting for ever: Kueue puts finalizers on all of it."""
+    queuer.starts("ended", "--queue", "climate")
+    queuer.pod_ends(queuer.pod(queuer.jobs()[0]), 0)
+    made = [manifest for manifest in queues(QUEUES) if manifest["kind"] != "WorkloadPriorityClass"]
+    kinds = {
+        "LocalQueue": "localqueues",
+        "ClusterQueue": "clusterqueues",
+        "ResourceFlavor": "resourceflavors",
+    }
+    try:
+        for manifest in reversed(made):
+            kind = f"{kinds[manifest['kind']]}.{GROUP}/{manifest['metadata']['name']}"
+            command = [tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}", "delete", kind, "--timeout=20s"]
+            place = manifest["metadata"].get("namespace", "default")
+            done = subprocess.run([*command, f"--namespace={place}"], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+    finally:
+        apply(cluster.kubeconfig, *made)
 
 
 def test_kueue_was_refused_nothing_with_the_rights_it_has(queuer: Queuer, cluster: QueuedCluster) -> None:
