@@ -44,7 +44,7 @@ from sitewright.site.fields import (
 from sitewright.site.names import POOL_LABEL
 
 GIB = 2**30
-Priority = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
 def _first_address(data: dict[str, Any]) -> str:
