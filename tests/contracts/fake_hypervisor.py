@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kopf
 import pytest
 import yaml
@@ -102,7 +103,7 @@ class FakeHost:
 
 @contextlib.contextmanager
 def api_server(directory: Path) -> Iterator[Path]:
-    """etcd and kube-apiserver on ports that are free now. Gives the kubeconfig."""
+    """etcd and kube-apiserver, ready, on ports that are free now. Gives the kubeconfig."""
     client, peer, secure = free_ports(3)
     subprocess.run(
         ["openssl", "genrsa", "-out", directory / "sa.key", "2048"], check=True, capture_output=True
@@ -136,7 +137,14 @@ def api_server(directory: Path) -> Iterator[Path]:
             started.enter_context(
                 process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
             )
+        until(lambda: _ready(secure), "the API server is ready", 60)
         yield _kubeconfig(directory, secure)
+
+
+def _ready(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"https://127.0.0.1:{port}/readyz", verify=False).status_code == 200
+    return False
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from sitewright.site.names import POOL_LABEL
 from tests.contracts.fake_hypervisor import api_server, controllers, free_ports, process, until
 from tools.locate import tool
 
-NODE = "x1000c0s0b0n0"
+NODE, LOG = "x1000c0s0b0n0", "kueue.log"
 
 
 @dataclass(frozen=True)
@@ -62,36 +62,43 @@ def apply(kubeconfig: Path, *manifests: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterator[QueuedCluster]:
     """gpus: of the node, which is in the pool of the first flavor."""
-    with contextlib.ExitStack() as started:
-        kubeconfig = started.enter_context(api_server(directory))
-        kubernetes.config.load_kube_config(str(kubeconfig))
-        _node(spec.flavors[0].pool, gpus)
-        webhook, health, metrics, scheduler = free_ports(4)
+    names = "job-controller,garbage-collector-controller"
+    with cluster(directory, spec.flavors[0].pool, gpus, names) as kubeconfig:
+        [port] = free_ports(1)
         namespace, *rest = controller(spec)
         runs = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace}}
         apply(kubeconfig, namespace, runs)
-        apply(kubeconfig, *(_reached_at(manifest, webhook) for manifest in rest))
-        started.enter_context(
-            controllers(directory, kubeconfig, "job-controller,garbage-collector-controller")
-        )
-        started.enter_context(_scheduler(directory, kubeconfig, scheduler))
-        settings = _settings(directory, webhook, health, metrics)
-        identity = _as_its_service_account(directory, kubeconfig)
-        command = [
-            str(tool("kueue")),
-            f"--config={settings}",
-            f"--kubeconfig={identity}",
-            "--zap-log-level=2",
-        ]
-        log = directory / "kueue.log"
-        kueue = started.enter_context(process(command, log))
+        apply(kubeconfig, *(reached_at(manifest, port) for manifest in rest))
+        with kueue(directory, kubeconfig, port) as running:
+            apply(kubeconfig, *queues(spec))
+            yield QueuedCluster(kubeconfig, running, directory / LOG)
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, pool: str, gpus: int, names: str) -> Iterator[Path]:
+    """API server, scheduler, the controllers of these names, and one node. Gives the kubeconfig."""
+    [port] = free_ports(1)
+    with api_server(directory) as kubeconfig:
+        kubernetes.config.load_kube_config(str(kubeconfig))
+        _node(pool, gpus)
+        with controllers(directory, kubeconfig, names), _scheduler(directory, kubeconfig, port):
+            yield kubeconfig
+
+
+@contextlib.contextmanager
+def kueue(directory: Path, kubeconfig: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Kueue, ready. port: of its webhooks, where `reached_at` has them called."""
+    health, metrics = free_ports(2)
+    settings = _settings(directory, port, health, metrics)
+    identity = _as_its_service_account(directory, kubeconfig)
+    command = [str(tool("kueue")), f"--config={settings}", f"--kubeconfig={identity}", "--zap-log-level=2"]
+    with process(command, directory / LOG) as running:
         _mount_certificate(directory)
-        until(lambda: _ready(health), f"Kueue is ready, see {log}", 60)
-        apply(kubeconfig, *queues(spec))
-        yield QueuedCluster(kubeconfig, kueue, log)
+        until(lambda: _ready(health), f"Kueue is ready, see {directory / LOG}", 60)
+        yield running
 
 
-def _reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:
+def reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:
     """With Kueue where it is here: no pod network leads from the API server to it."""
     if manifest["kind"] == "Service":
         return {**manifest, "spec": {"type": "ExternalName", "externalName": "localhost"}}
