@@ -24,6 +24,12 @@ _namespace = click.option(
     "--namespace", "-n", default="fine-tuning", show_default=True, help="Kubernetes namespace of the runs."
 )
 
+_queue = click.option("--queue", help="Of your team. Default: the one it had, or the only one there is.")
+_priority = click.option(
+    "--priority",
+    help="One that the site offers; lower ones make way. Default: the one it had, or none, which is 0.",
+)
+
 
 @click.group()
 def tune() -> None:
@@ -64,8 +70,8 @@ def check(train: Path, evaluation: Path | None, max_length: int) -> None:
     show_default=True,
     help="Hours.",
 )
-@click.option("--queue", help="Of your team. Default: the only one, if there is one.")
-@click.option("--priority", help="One that the cluster offers; it makes lower ones wait. Default: none, 0.")
+@_queue
+@_priority
 @click.option("--dry-run", is_flag=True, help="Check everything, ask the API server as well, change nothing.")
 @click.option(
     "--follow", "-f", is_flag=True, help="Show progress until the run ends; Ctrl-C leaves it running."
@@ -198,9 +204,11 @@ def cancel(run: str, namespace: str) -> None:
 
 @tune.command()
 @click.argument("run")
+@_queue
+@_priority
 @click.option("--follow", "-f", is_flag=True, help="Show progress until the run ends.")
 @_namespace
-def resume(run: str, follow: bool, namespace: str) -> None:
+def resume(run: str, queue: str | None, priority: str | None, follow: bool, namespace: str) -> None:
     """Continue RUN, which was cancelled or failed, from its last complete checkpoint.
 
     \b
@@ -218,7 +226,7 @@ def resume(run: str, follow: bool, namespace: str) -> None:
         raise SitewrightError(
             f"{run}: the weights of {request['model']} are not those it began with", "Submit a new run."
         )
-    turn = cluster.queues.turn(request.get("queue") or None, request.get("priority"))
+    turn = cluster.queues.turn(queue or request.get("queue") or None, priority or request.get("priority"))
     cluster.end(run)
     _wait_until_gone(cluster, run)
     cluster.submit(template, run, request["model"], int(request.get("time_limit", DAY)), turn)

@@ -15,6 +15,7 @@ from sitewright.tuning.queues import Queues, Wait, queue_of
 from sitewright.tuning.template import CONFIG_MAP, RUN_LABEL, TEMPLATE, TrainingTemplate, Turn, job
 
 ANSWER_TIMEOUT = 120  # seconds for one answer of a model, which may load an adapter first
+IN_NO_QUEUE = "it was submitted before there were queues; cancel it, then resume it with --queue"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Cluster:
 
     def _explained(self, found: Any, waits: Mapping[str, Wait]) -> JobState:
         state = _state(found, waits.get(found.metadata.uid))
-        if state.state not in ("admitted", "waiting"):
+        if state.state not in ("admitted", "waiting") or state.reason:
             return state
         pods = self._pods(self._namespace, f"{RUN_LABEL}={found.metadata.name}")
         return JobState(state.state, "; ".join(filter(None, map(_held_up, pods))))
@@ -159,7 +160,7 @@ def _state(found: Any, wait: Wait | None) -> JobState:
     if not found.spec.suspend and found.status.ready:
         return JobState("running")
     if not queue_of(found):
-        return JobState("waiting")
+        return JobState("waiting", IN_NO_QUEUE if found.spec.suspend else "")
     if wait is None:
         return JobState("queued", "Kueue has not seen it; does it run?")
     return JobState(wait.state, wait.reason)

@@ -5,154 +5,30 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import kubernetes
 import pytest
 from click.testing import CliRunner
 
 from modules.batch_queues import FINE_TUNING, INFERENCE, KUEUE, queues
-from modules.batch_queues_spec import BatchQueuesSpec
-from modules.fine_tuning import FineTuningSpec, render
 from sitewright.cli import main
+from sitewright.tuning.template import TEMPLATE, TrainingTemplate, job
 from tests.contracts.fake_hypervisor import until
-from tests.contracts.queued_cluster import QueuedCluster, apply, queued_cluster
-from tests.contracts.test_tune import WEIGHTS, Researcher
+from tests.contracts.queued_cluster import QueuedCluster, apply
+from tests.contracts.queuer import (
+    ENDED_BY_SIGTERM,
+    GROUP,
+    NAMESPACE,
+    QUEUES,
+    VERSION,
+    Queuer,
+    active,
+    container,
+    objects,
+)
 from tools.locate import tool
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
-
-GIB = 2**30
-GROUP, VERSION = KUEUE.split("/")
-NAMESPACE = "fine-tuning"
-ENDED_BY_SIGTERM = 75
-QUEUES = BatchQueuesSpec.model_validate(
-    {
-        "image": "kueue@sha256:1",
-        "pool": "gpu",
-        "flavors": [
-            {
-                "pool": "gpu",
-                "guaranteed": {"cpus": 4, "memory": 16 * GIB, "gpus": 1},
-                "lendable": {"gpus": 1},
-                "fine_tuning": {"cpus": 4, "memory": 8 * GIB, "gpus": 1},
-            }
-        ],
-        "teams": ["climate", "materials"],
-        "priorities": {"urgent": 100, "scavenger": -100},
-    }
-)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueuedCluster]:
-    """A node of 2 GPUs: one is the runs', the other one is held by models, which lend it."""
-    with queued_cluster(tmp_path_factory.mktemp("queues"), QUEUES, gpus=2) as made:
-        yield made
-
-
-class Queuer(Researcher):
-    """A researcher whose runs wait in queues. Its pods do what the test says: no kubelet is there."""
-
-    def starts(self, name: str, *more: object) -> str:
-        """A run that was submitted and whose pod runs."""
-        run = self.submits("--name", name, *more)
-        self.pod_runs(run)
-        return run
-
-    def pod(self, run: str) -> Any:
-        """The pod of a run that nobody ends; None while there is none."""
-        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"sitewright.dev/run={run}").items
-        return next((found for found in pods if found.metadata.deletion_timestamp is None), None)
-
-    def ending(self, run: str) -> Any:
-        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"sitewright.dev/run={run}").items
-        return next((found for found in pods if found.metadata.deletion_timestamp is not None), None)
-
-    def pod_runs(self, run: str) -> None:
-        pod = until(lambda: self._placed(run), f"{run} has a pod on a node", 30)
-        ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
-        self._says(
-            pod, {"phase": "Running", "conditions": ready, "containerStatuses": [_container("running")]}
-        )
-        until(lambda: self.state(run) == "running", f"{run} runs", 30)
-
-    def pod_ends(self, pod: Any, status: int) -> None:
-        """Its program ends. A pod that was to be deleted is gone then."""
-        phase = "Succeeded" if status == 0 else "Failed"
-        ended = {"exitCode": status, "startedAt": None, "finishedAt": None}
-        self._says(
-            pod, {"phase": phase, "conditions": [], "containerStatuses": [_container("terminated", ended)]}
-        )
-        if pod.metadata.deletion_timestamp is not None:
-            self.core.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
-
-    def state(self, run: str) -> str:
-        found = re.search(rf"(?m)^{run}: (\w+)", self.types("tune", "logs", run).output)
-        assert found
-        return found[1]
-
-    def job(self, run: str) -> Any:
-        return self.batch.read_namespaced_job(run, NAMESPACE)
-
-    def waits_because(self, run: str, state: str, reason: str) -> str:
-        """The line of the list that says so, once it does."""
-        wanted = re.compile(rf"(?m)^{run} {state}: .*{reason}.*$")
-        listed = lambda: wanted.search(self.types("tune", "list").output)  # noqa: E731
-        return until(listed, f"{run} {state}: {reason}; {self.types('tune', 'list').output}", 30)[0]
-
-    def _placed(self, run: str) -> Any:
-        pod = self.pod(run)
-        return pod if pod is not None and pod.spec.node_name else None
-
-    def _says(self, pod: Any, status: dict[str, Any]) -> None:
-        self.core.patch_namespaced_pod_status(pod.metadata.name, NAMESPACE, {"status": status})
-
-
-def _container(state: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    given = {"name": "train", "image": "i", "imageID": "i", "restartCount": 0, "ready": state == "running"}
-    return {**given, "state": {state: more or {"startedAt": None}}}
-
-
-@pytest.fixture
-def queuer(cluster: QueuedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queuer]:
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster.kubeconfig))
-    someone = Queuer(tmp_path)
-    given: dict[str, Any] = {
-        "pool": "gpu",
-        "gpus": 1,
-        "cpus": 1,
-        "memory": GIB,
-        "publish_dir": str(someone.shared),
-        "models": {
-            "tiny": {"path": "/m", "digest": WEIGHTS, "python": "/s/e-1/bin/python", "image": "i@sha256:1"}
-        },
-    }
-    apply(cluster.kubeconfig, *render(FineTuningSpec.model_validate(given)))
-    yield someone
-    for run in someone.jobs():
-        someone.batch.delete_namespaced_job(run, NAMESPACE, propagation_policy="Background")
-    someone.core.delete_collection_namespaced_pod(NAMESPACE, grace_period_seconds=0)
-    until(lambda: not workloads() and not someone.jobs(), "nothing is left of the test's runs", 30)
-
-
-def objects(plural: str, namespace: str | None = None) -> list[dict[str, Any]]:
-    api = kubernetes.client.CustomObjectsApi()
-    if namespace is None:
-        return api.list_cluster_custom_object(GROUP, VERSION, plural)["items"]
-    return api.list_namespaced_custom_object(GROUP, VERSION, namespace, plural)["items"]
-
-
-def workloads() -> list[dict[str, Any]]:
-    return objects("workloads", NAMESPACE)
-
-
-def active(found: dict[str, Any]) -> bool:
-    conditions = found.get("status", {}).get("conditions", ())
-    return any(one["type"] == "Active" and one["status"] == "True" for one in conditions)
 
 
 def test_what_is_rendered_is_taken_and_every_queue_becomes_active(queuer: Queuer) -> None:
@@ -165,10 +41,8 @@ def test_what_is_rendered_is_taken_and_every_queue_becomes_active(queuer: Queuer
 
 
 def test_a_run_starts_in_its_turn_and_a_second_one_says_why_it_waits(queuer: Queuer) -> None:
-    first, second = (
-        queuer.starts("first", "--queue", "climate"),
-        queuer.starts("second", "--queue", "materials"),
-    )
+    first = queuer.starts("first", "--queue", "climate")
+    second = queuer.starts("second", "--queue", "materials")
     third = queuer.submits("--name", "third", "--queue", "climate")
     reason = queuer.waits_because(third, "queued", "insufficient unused quota for nvidia.com/gpu")
     assert "1 more needed" in reason
@@ -203,12 +77,20 @@ def test_a_run_of_higher_priority_makes_the_lowest_one_way_and_it_goes_on_afterw
     assert queuer.pod(other).metadata.uid == untouched
 
 
+def test_a_run_whose_container_does_not_start_says_why(queuer: Queuer) -> None:
+    run = queuer.submits("--queue", "climate")
+    pod = until(lambda: queuer.placed(run), f"{run} has a pod on a node", 30)
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image i@sha256:1"}}
+    queuer.says(pod, {"containerStatuses": [{**container("waiting"), "state": waiting}]})
+    queuer.waits_because(run, "admitted", "ImagePullBackOff: Back-off pulling image i@sha256:1")
+
+
 def test_a_run_that_waits_can_be_cancelled_and_goes_on_in_the_same_queue(queuer: Queuer) -> None:
-    queuer.starts("one", "--queue", "climate"), queuer.starts("two", "--queue", "climate")
+    for name in ("one", "two"):
+        queuer.starts(name, "--queue", "climate")
     waiting = queuer.submits("--name", "waiting", "--queue", "materials", "--priority", "scavenger")
     queuer.waits_because(waiting, "queued", "insufficient unused quota")
-    queuer.types("tune", "cancel", waiting)
-    until(lambda: queuer.state(waiting) == "cancelled", "it is gone", 30)
+    queuer.cancels(waiting)
     queuer.types("tune", "resume", waiting)
     queuer.waits_because(waiting, "queued", "insufficient unused quota")
     labels = queuer.job(waiting).metadata.labels
@@ -257,7 +139,7 @@ def _refused(queuer: Queuer) -> str:
     return done.output if done.exit_code == 1 else ""
 
 
-def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, cluster: QueuedCluster) -> None:
+def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, queued: QueuedCluster) -> None:
     quota = [{"name": "cpu", "nominalQuota": "8"}]
     flavors = [{"name": "gpu", "resources": quota}]
     foreign = {
@@ -275,7 +157,7 @@ def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, clu
         "metadata": {"name": "theirs", "namespace": NAMESPACE},
         "spec": {"clusterQueue": "foreign"},
     }
-    apply(cluster.kubeconfig, foreign, local)
+    apply(queued.kubeconfig, foreign, local)
     try:
         said = queuer.submits("--queue", "theirs", status=1)
     finally:
@@ -287,9 +169,9 @@ def test_a_queue_of_others_that_covers_less_is_named_as_well(queuer: Queuer, clu
 
 
 def test_while_kueue_does_not_answer_nothing_is_submitted_and_nothing_stays_behind(
-    queuer: Queuer, cluster: QueuedCluster
+    queuer: Queuer, queued: QueuedCluster
 ) -> None:
-    with cluster.hanging():
+    with queued.hanging():
         said = queuer.submits("--queue", "climate", status=1)
     assert 'failed calling webhook "mjob.kb.io"' in said
     assert queuer.jobs() == [] == queuer.runs()
@@ -297,21 +179,34 @@ def test_while_kueue_does_not_answer_nothing_is_submitted_and_nothing_stays_behi
 
 def test_a_job_that_names_no_queue_takes_nothing_from_those_that_wait(queuer: Queuer) -> None:
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
-    job = {"metadata": {"name": "by-hand"}, "spec": {"template": {"spec": pod}}}
-    queuer.batch.create_namespaced_job(NAMESPACE, job)
+    body = {"metadata": {"name": "by-hand"}, "spec": {"template": {"spec": pod}}}
+    queuer.batch.create_namespaced_job(NAMESPACE, body)
     assert queuer.job("by-hand").spec.suspend
+
+
+def test_a_run_of_the_time_before_there_were_queues_is_given_one(queuer: Queuer) -> None:
+    run = queuer.submits("--queue", "climate")
+    queuer.cancels(run)
+    data = queuer.core.read_namespaced_config_map("fine-tuning", NAMESPACE).data
+    template = TrainingTemplate.model_validate_json(data[TEMPLATE])
+    queuer.batch.create_namespaced_job(NAMESPACE, job(template, run, "tiny", 3600))
+    queuer.waits_because(run, "waiting", "cancel it, then resume it with --queue")
+    queuer.cancels(run)
+    queuer.types("tune", "resume", run, "--queue", "materials", "--priority", "urgent")
+    queuer.pod_runs(run)
+    assert queuer.job(run).metadata.labels["kueue.x-k8s.io/queue-name"] == "materials"
 
 
 def test_jobs_of_other_namespaces_are_none_of_its_business(queuer: Queuer) -> None:
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
-    job = {"metadata": {"name": "theirs"}, "spec": {"template": {"spec": pod}}}
-    made = queuer.batch.create_namespaced_job("default", job)
+    body = {"metadata": {"name": "theirs"}, "spec": {"template": {"spec": pod}}}
+    made = queuer.batch.create_namespaced_job("default", body)
     assert not made.spec.suspend
     queuer.batch.delete_namespaced_job("theirs", "default", propagation_policy="Background")
 
 
 def test_queues_can_be_taken_away_in_the_order_in_which_pulumi_deletes(
-    queuer: Queuer, cluster: QueuedCluster
+    queuer: Queuer, queued: QueuedCluster
 ) -> None:
     """What is left would keep its kind, and a destroy, waiting for ever: Kueue puts finalizers on all of it."""
     queuer.starts("ended", "--queue", "climate")
@@ -325,22 +220,22 @@ def test_queues_can_be_taken_away_in_the_order_in_which_pulumi_deletes(
     try:
         for manifest in reversed(made):
             kind = f"{kinds[manifest['kind']]}.{GROUP}/{manifest['metadata']['name']}"
-            command = [tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}", "delete", kind, "--timeout=20s"]
+            command = [tool("kubectl"), f"--kubeconfig={queued.kubeconfig}", "delete", kind, "--timeout=20s"]
             place = manifest["metadata"].get("namespace", "default")
             done = subprocess.run([*command, f"--namespace={place}"], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
     finally:
-        apply(cluster.kubeconfig, *made)
+        apply(queued.kubeconfig, *made)
 
 
-def test_kueue_was_refused_nothing_with_the_rights_it_has(queuer: Queuer, cluster: QueuedCluster) -> None:
+def test_kueue_was_refused_nothing_with_the_rights_it_has(queuer: Queuer, queued: QueuedCluster) -> None:
     queuer.starts("whatever", "--queue", "climate")
-    refusals = [line for line in cluster.log.read_text().splitlines() if "forbidden" in line.lower()]
+    refusals = [line for line in queued.log.read_text().splitlines() if "forbidden" in line.lower()]
     assert refusals == []
 
 
-def test_the_configuration_is_the_one_kueue_understood(cluster: QueuedCluster) -> None:
-    loaded = next(line for line in cluster.log.read_text().splitlines() if "loaded configuration" in line)
+def test_the_configuration_is_the_one_kueue_understood(queued: QueuedCluster) -> None:
+    loaded = next(line for line in queued.log.read_text().splitlines() if "loaded configuration" in line)
     said = json.loads(loaded)["config"]
     assert "  - batch/job\n" in said and "pod" not in re.findall(r"frameworks:((?:\n  - \S+)+)", said)[0]
     assert "backoffLimitCount: 5" in said and "manageJobsWithoutQueueName: true" in said

@@ -20,7 +20,7 @@ import pytest
 from modules.batch_queues_controller import NAMESPACE
 from tests.contracts.fake_hypervisor import free_ports
 from tests.contracts.queued_cluster import cluster, kueue
-from tests.contracts.test_batch_queues import active, objects
+from tests.contracts.queuer import active, objects
 from tools.environment import pulumi_environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]

@@ -11,19 +11,17 @@ import pytest
 
 from tests.contracts.fake_hypervisor import until
 from tests.contracts.queued_cluster import QueuedCluster
-from tests.contracts.test_batch_queues import GROUP, VERSION, Queuer, cluster, queuer
+from tests.contracts.queuer import GROUP, VERSION, Queuer
 from tests.lab.user import Runbook, Shell
 from tools.locate import tool
-
-__all__ = ["cluster", "queuer"]  # fixtures
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-def shell(cluster: QueuedCluster, queuer: Queuer) -> Shell:
+def shell(queued: QueuedCluster, queuer: Queuer) -> Shell:
     path = f"{Path(sys.executable).parent}:{tool('kubectl').parent}:{os.environ['PATH']}"
-    return Shell({**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)})
+    return Shell({**os.environ, "PATH": path, "KUBECONFIG": str(queued.kubeconfig)})
 
 
 @pytest.fixture
