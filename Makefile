@@ -15,7 +15,7 @@ $(VENV)/.synced: pyproject.toml uv.lock images/lab-packages.txt
 	@./tools/setup.sh
 	@touch $@
 
-tools: setup ## build the pinned programs into the cache (20 minutes, once)
+tools: setup ## build the pinned programs into the cache (half an hour, once)
 	@$(PYTHON) -m tools build
 
 lab: tools ## the whole site on this machine, up to a chat completion

@@ -1,27 +1,18 @@
-"""Layer 5 of 5, services: the models a site serves.
+"""Layer 5 of 5, services: the models a site serves, and what stands around them.
 
 Needs:    the ClusterHandle and the pool of each model.
-Provides: ServicesHandle, the URL of each model.
+Provides: ServicesHandle, the URL of each model and the keys of the gateway.
 """
-
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
 
 import pulumi
 
-from modules.fine_tuning import FineTuning, FineTuningSpec
-from modules.model_store import ModelStore, ModelStoreSpec
-from modules.vllm_group_service import VllmGroupService, VllmGroupServiceSpec
-from modules.vllm_pod import PORT, VllmServiceSpec
-from modules.vllm_service import ServingPriority, VllmService
-from sitewright.site import ServedModel, Site
-from sitewright.site.sections import FineTuning as FineTuningSection
-from sitewright.tuning.template import ADAPTERS
-from stacks.access import environment, nodes_and_machines
+from sitewright.site import Site
 from stacks.clusters import registry_images
+from stacks.fine_tuning import fine_tuning
 from stacks.gateway import gateway
 from stacks.handles import ClusterHandle, NodePoolHandle, PlatformHandle, ServicesHandle
+from stacks.models import models, url_of
+from stacks.queues import queues
 from stacks.retrieval import retrieval
 from stacks.router import routers
 from stacks.slo import slo
@@ -32,140 +23,28 @@ def services(
 ) -> ServicesHandle:
     if not site.services.models:
         return ServicesHandle()
+    runs, queued = site.services.fine_tuning, site.services.batch_queues
     front, lookup, watched = site.services.gateway, site.services.retrieval, site.services.slo
     wanted = [model.image for model in site.services.models]
-    names = tuple(sorted({*wanted, *(one.image for one in (front, lookup, watched) if one)}))
+    names = tuple(sorted({*wanted, *(one.image for one in (front, lookup, watched, queued) if one)}))
     images = registry_images(site, "service-images", names)
-    priorities = {
-        name: ServingPriority(
-            name,
-            opts=pulumi.ResourceOptions(provider=clusters[name].provider, depends_on=clusters[name].ready),
-        )
-        for name in sorted({model.cluster for model in site.services.models})
-    }
-    stores: dict[str, ModelStore] = {}
-    served: dict[str, VllmService | VllmGroupService] = {}
-    tunable: dict[str, pulumi.Output[dict[str, Any]]] = {}
-    for model in site.services.models:
-        # Models of one software environment in turn: two builds of it would write into one directory.
-        before = [stores[model.environment]] if model.environment in stores else []
-        store = ModelStore(
-            _store(site, model), environment(site), opts=pulumi.ResourceOptions(depends_on=before)
-        )
-        stores[model.environment] = store
-        published = pulumi.Output.all(
-            image=images[model.image],
-            python=store.python,
-            model_path=store.model_path,
-            model_digest=store.model_digest,
-        )
-        tunable[model.name] = published.apply(partial(_tunable, model))
-        served[model.name] = _service(site, model)(
-            published,
-            opts=pulumi.ResourceOptions(
-                provider=clusters[model.cluster].provider,
-                depends_on=[
-                    priorities[model.cluster],
-                    # Both may be of another stack, which was there before this one.
-                    *platform.ready.get(model.cluster, ()),
-                    *pools.ready.get(model.pool, ()),
-                ],
-            ),
-        )
-    if site.services.fine_tuning is not None:
-        _fine_tuning(site, site.services.fine_tuning, clusters, tunable)
-    behind: list[pulumi.Resource] = [*served.values(), *routers(site, clusters, images, served)]
+
+    def pods_run(cluster: str, pool: str) -> list[pulumi.Resource]:
+        """What must be there first. Both may be of another stack, which was there before this one."""
+        return [*platform.ready.get(cluster, ()), *pools.ready.get(pool, ())]
+
+    found = models(site, clusters, platform, pools, images)
+    if runs is not None:
+        cluster = clusters[site.pool(runs.pool).cluster]
+        made = fine_tuning(site, runs, cluster, found.tunable)
+        if queued is not None:
+            # Kueue is a pod, and what it judges calls it by name.
+            queues(site, queued, runs, images, cluster, [made, *pods_run(cluster.name, queued.pool)])
+    served = list(found.served.values())
+    behind: list[pulumi.Resource] = [*served, *routers(site, clusters, images, found.served)]
     if front and lookup:
-        behind.append(retrieval(site, lookup, images, clusters[front.cluster], [*served.values()]))
+        behind.append(retrieval(site, lookup, images, clusters[front.cluster], served))
     keys = gateway(site, front, images, clusters[front.cluster], behind) if front else {}
     if watched is not None:
-        after = [*platform.ready.get(watched.cluster, ()), *pools.ready.get(watched.pool, ())]
-        slo(site, watched, images, clusters[watched.cluster], after)
-    return ServicesHandle({model.name: _url(site, model) for model in site.services.models}, keys)
-
-
-def _fine_tuning(
-    site: Site,
-    wanted: FineTuningSection,
-    clusters: dict[str, ClusterHandle],
-    tunable: dict[str, pulumi.Output[dict[str, Any]]],
-) -> None:
-    pool = site.pool(wanted.pool)
-    spec = FineTuningSpec(
-        namespace=wanted.namespace,
-        pool=pool.name,
-        taints=tuple(pool.taints),
-        gpus=wanted.gpus,
-        cpus=wanted.cpus,
-        memory=wanted.memory,
-        shared_path=site.shared_filesystem.path,
-        publish_dir=str(site.shared_filesystem.publish_dir),
-    )
-    cluster = clusters[pool.cluster]
-    FineTuning(
-        spec,
-        {name: tunable[name] for name in wanted.models},
-        opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=cluster.ready),
-    )
-
-
-def _tunable(model: ServedModel, found: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "path": found["model_path"],
-        "digest": found["model_digest"],
-        "python": found["python"],
-        "image": found["image"],
-        "max_length": model.max_model_len,
-    }
-
-
-def _store(site: Site, model: ServedModel) -> ModelStoreSpec:
-    return ModelStoreSpec(
-        name=model.name,
-        model=model.model,
-        environment=model.environment,
-        publish_dir=str(site.shared_filesystem.publish_dir),
-        path=site.shared_filesystem.path,
-        adapters=f"{ADAPTERS}/{model.name}" if model.adapters else "",
-    )
-
-
-def _service(site: Site, model: ServedModel) -> Callable[..., VllmService | VllmGroupService]:
-    """What serves it: pods of their own, or groups of them."""
-    spec = _spec(site, model)
-    if model.nodes == 1:
-        return partial(VllmService, spec)
-    fabric = site.services.fabric
-    group = {"nodes": model.nodes, "fabric": fabric.model_dump() if fabric else None}
-    # Its own, longer startup budget holds.
-    alone = spec.model_dump(exclude={"startup_budget"})
-    return partial(VllmGroupService, VllmGroupServiceSpec.model_validate(alone | group))
-
-
-def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
-    return VllmServiceSpec(
-        name=model.name,
-        image="",
-        python="",
-        model_path="",
-        shared_path=site.shared_filesystem.path,
-        pool=model.pool,
-        taints=tuple(site.pool(model.pool).taints),
-        replicas=model.replicas,
-        gpus=model.gpus,
-        cpus=model.cpus,
-        memory=model.memory,
-        node_port=model.node_port,
-        clients=nodes_and_machines(site, model.cluster) if model.node_port is not None else (),
-        max_model_len=model.max_model_len,
-        adapters=f"{site.shared_filesystem.path}/{ADAPTERS}/{model.name}" if model.adapters else "",
-    )
-
-
-def _url(site: Site, model: ServedModel) -> str:
-    """As the operator's machine reaches it; as pods do, where the model has no port on the nodes."""
-    if model.node_port is None:
-        return f"http://{model.name}.default.svc:{PORT}/v1"
-    node = site.pool_nodes(model.pool)[0]
-    host, port = site.operator_endpoint(node.address, model.node_port)
-    return f"http://{host}:{port}/v1"
+        slo(site, watched, images, clusters[watched.cluster], pods_run(watched.cluster, watched.pool))
+    return ServicesHandle({model.name: url_of(site, model) for model in site.services.models}, keys)

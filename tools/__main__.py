@@ -27,7 +27,7 @@ def main() -> None:
 def build(dry_run: bool, ignore_space: bool) -> None:
     """Fill the bin directory below ~/.cache/sitewright/tools.
 
-    The first build takes 20 to 25 minutes on 2 cores; after that nothing happens while the pins stay.
+    The first build takes 25 to 30 minutes on 2 cores; after that nothing happens while the pins stay.
     Programs of an official Pulumi on PATH and of the directories in SITEWRIGHT_TOOLS are used when their
     version fits. Interrupt it at any time; the next run goes on where it was.
 

@@ -61,6 +61,7 @@ PULUMI = "3.274.1"
 PULUMI_KUBERNETES = "4.25.0"
 PULUMI_RANDOM = "4.21.4"
 KUBE_ROUTER = "2.1.0"
+KUEUE = "0.17.0"
 CNI_PLUGINS = "1.9.1"
 PAUSE = "3.10.2"
 
@@ -146,6 +147,18 @@ MODULES: tuple[Module, ...] = (
         set_at_link=(("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version", f"v{KUBE_ROUTER}"),),
         programs=(
             Program("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router", KUBE_ROUTER),
+        ),
+    ),
+    Module(
+        name="kueue",
+        minutes=6,
+        gib=3.0,
+        set_at_link=(("sigs.k8s.io/kueue/pkg/version.GitVersion", f"v{KUEUE}"),),
+        programs=(
+            # It has no flag for it: it logs its version, and ends since there is no cluster in that file.
+            Program(
+                "kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, version_arguments=("--kubeconfig=/dev/null",)
+            ),
         ),
     ),
     Module(

@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from sitewright.cli.tune_output import HOUR, POLL, line_of, print_table, state_of
+from sitewright.cli.tune_output import follow as follow_run
 from sitewright.errors import SitewrightError
 from sitewright.tuning import curve, dataset, progress, runs, tokens
 from sitewright.tuning import recipe as recipes
-from sitewright.tuning.cluster import Cluster, JobState
+from sitewright.tuning.cluster import Cluster
 from sitewright.tuning.template import TrainingTemplate
 
-POLL = 1.0  # seconds between two looks at a run that is followed
 DAY = 86_400
-HOUR = 3_600
-_STYLES = {"finished": "green", "running": "cyan", "failed": "red"}
+WAITING = ("waiting", "queued", "admitted", "preempted")
 _CONTEXT = 512  # tokens, where neither recipe nor model say how long a row may be
 
 _namespace = click.option(
     "--namespace", "-n", default="fine-tuning", show_default=True, help="Kubernetes namespace of the runs."
+)
+
+_queue = click.option("--queue", help="Of your team. Default: the one it had, or the only one there is.")
+_priority = click.option(
+    "--priority",
+    help="One that the site offers; lower ones make way. Default: the one it had, or none, which is 0.",
 )
 
 
@@ -71,6 +75,8 @@ def check(train: Path, evaluation: Path | None, max_length: int, tokenizer: Path
     show_default=True,
     help="Hours.",
 )
+@_queue
+@_priority
 @click.option("--dry-run", is_flag=True, help="Check everything, ask the API server as well, change nothing.")
 @click.option(
     "--follow", "-f", is_flag=True, help="Show progress until the run ends; Ctrl-C leaves it running."
@@ -83,6 +89,8 @@ def submit(
     name: str | None,
     evaluation: Path | None,
     time_limit: float,
+    queue: str | None,
+    priority: str | None,
     dry_run: bool,
     follow: bool,
     namespace: str,
@@ -90,7 +98,7 @@ def submit(
     """Submit a run: MODEL is tuned with the data TRAIN as RECIPE says.
 
     \b
-    Data and recipe are checked before anything is asked for.
+    Data and recipe are checked before anything is asked for. With a --queue the run starts when it is its turn.
     Exit status: 0 submitted (with --follow: finished), 1 refused or failed, 2 problems in data or recipe.
     Example:     sitewright tune submit tiny train.jsonl recipe.yaml --evaluation held-out.jsonl --follow
     """
@@ -101,8 +109,10 @@ def submit(
     length = min(wanted.max_length, tuned.max_length or wanted.max_length)
     report = _checked(train, evaluation, length, tokens.counter(template.seen_here(tuned.path)))
     run, limit = runs.run_id(name or model), round(time_limit * HOUR)
+    turn = cluster.queues.turn(queue, priority)
+    cluster.queues.refuse_uncovered(turn, cluster.requests(template, run, model) if turn.queue else ())
     if dry_run:
-        cluster.validate(template, run, model, limit)
+        cluster.submit(template, run, model, limit, turn, dry_run=True)
         click.echo(f"{run} would be submitted; nothing was changed")
         return
     request = {
@@ -119,16 +129,18 @@ def submit(
         "environment_digest": Path(tuned.python).parents[1].name,
         "submitted": datetime.now(UTC).isoformat(timespec="seconds"),
         "time_limit": limit,
+        "queue": turn.queue,
+        "priority": turn.priority,
     }
     made = runs.create(template, run, request, train, evaluation)
     try:
-        cluster.submit(template, run, model, limit)
+        cluster.submit(template, run, model, limit, turn)
     except SitewrightError:
         runs.remove(made)
         raise
     click.echo(f"{run} was submitted")
     if follow:
-        _follow(cluster, made)
+        follow_run(cluster, made)
     else:
         click.echo(f"Next: sitewright tune logs {run} --follow")
 
@@ -147,20 +159,7 @@ def list_(namespace: str) -> None:
     if not found:
         click.echo("No runs yet. Next: sitewright tune submit --help")
         return
-    states = cluster.states()
-    table = Table(*("run", "model", "state", "step", "loss", "left"), box=None, pad_edge=False)
-    for run in found:
-        state = _state(run, states)
-        now = progress.read(run.progress)
-        table.add_row(
-            run.id,
-            str(run.request.get("model", "")),
-            f"[{_STYLES.get(state.state, 'default')}]{state.state}[/]",
-            f"{now.step}/{now.steps}" if now else "",
-            f"{now.loss:.4f}" if now else "",
-            _duration(now.eta) if now and state.state == "running" else "",
-        )
-    Console().print(table)
+    print_table(found, cluster.states())
 
 
 @tune.command()
@@ -183,10 +182,10 @@ def logs(run: str, follow: bool, picture: Path | None, namespace: str) -> None:
         curve.loss_curve(progress.points(found.progress), picture)
         click.echo(f"{picture} was written")
     if follow:
-        _follow(cluster, found)
+        follow_run(cluster, found)
         return
-    state = _state(found, cluster.states())
-    click.echo(_line(found, state))
+    state = state_of(found, cluster.states())
+    click.echo(line_of(found, state))
     click.echo(cluster.log(run, 20), nl=False)
 
 
@@ -202,8 +201,8 @@ def cancel(run: str, namespace: str) -> None:
     """
     cluster = Cluster(namespace)
     found = runs.find(cluster.template(), run)
-    state = _state(found, cluster.states())
-    if state.state not in ("running", "waiting"):
+    state = state_of(found, cluster.states())
+    if state.state not in ("running", *WAITING):
         raise SitewrightError(f"{run} is {state.state}: there is nothing to stop")
     cluster.end(run)
     click.echo(f"{run} ends once it has written a checkpoint\nNext: sitewright tune resume {run}")
@@ -211,9 +210,11 @@ def cancel(run: str, namespace: str) -> None:
 
 @tune.command()
 @click.argument("run")
+@_queue
+@_priority
 @click.option("--follow", "-f", is_flag=True, help="Show progress until the run ends.")
 @_namespace
-def resume(run: str, follow: bool, namespace: str) -> None:
+def resume(run: str, queue: str | None, priority: str | None, follow: bool, namespace: str) -> None:
     """Continue RUN, which was cancelled or failed, from its last complete checkpoint.
 
     \b
@@ -223,7 +224,7 @@ def resume(run: str, follow: bool, namespace: str) -> None:
     cluster = Cluster(namespace)
     template = cluster.template()
     found = runs.find(template, run)
-    state = _state(found, cluster.states())
+    state = state_of(found, cluster.states())
     if state.state not in ("stopping", "cancelled", "failed"):
         raise SitewrightError(f"{run} is {state.state}: there is nothing to continue")
     request = found.request
@@ -231,12 +232,13 @@ def resume(run: str, follow: bool, namespace: str) -> None:
         raise SitewrightError(
             f"{run}: the weights of {request['model']} are not those it began with", "Submit a new run."
         )
+    turn = cluster.queues.turn(queue or request.get("queue") or None, priority or request.get("priority"))
     cluster.end(run)
     _wait_until_gone(cluster, run)
-    cluster.submit(template, run, request["model"], int(request.get("time_limit", DAY)))
+    cluster.submit(template, run, request["model"], int(request.get("time_limit", DAY)), turn)
     click.echo(f"{run} goes on")
     if follow:
-        _follow(cluster, found)
+        follow_run(cluster, found)
 
 
 def _wait_until_gone(cluster: Cluster, run: str) -> None:
@@ -268,43 +270,3 @@ def _checked(
         raise problem
     click.echo(f"{train}: {report.train.rows:,} rows, sha256 {report.digest[:12]}")
     return report
-
-
-def _state(run: runs.Run, states: dict[str, JobState]) -> JobState:
-    """A Job may be gone, of a run that ended or was cancelled."""
-    if run.record is not None:
-        return JobState("finished")
-    return states.get(run.id, JobState("cancelled"))
-
-
-def _follow(cluster: Cluster, run: runs.Run) -> None:
-    """One line whenever something is new, until the run ends."""
-    last = ""
-    while True:
-        state = _state(run, cluster.states())
-        line = _line(run, state)
-        if line != last:
-            click.echo(line)
-            last = line
-        if state.state == "finished":
-            return
-        if state.state in ("failed", "cancelled"):
-            click.echo(cluster.log(run.id, 20), nl=False, err=True)
-            raise SitewrightError(f"{run.id} {state.state} {state.reason}".rstrip())
-        time.sleep(POLL)
-
-
-def _line(run: runs.Run, state: JobState) -> str:
-    now = progress.read(run.progress)
-    if now is None:
-        return f"{run.id}: {state.state}"
-    left = _duration(now.eta) if state.state == "running" else ""
-    where = f"step {now.step} of {now.steps}, loss {now.loss:.4f}"
-    return f"{run.id}: {state.state}, {where}{f', {left} left' if left else ''}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 60} min" if whole < 7200 else f"{whole / HOUR:.1f} h"

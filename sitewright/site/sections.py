@@ -45,6 +45,7 @@ from sitewright.site.names import POOL_LABEL
 from sitewright.site.serving_values import first_word_bound
 
 GIB = 2**30
+Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
 def _first_address(data: dict[str, Any]) -> str:
@@ -281,6 +282,27 @@ class FineTuning(Model):
     """memory limit per run"""
 
 
+class Amount(Model):
+    cpus: int = Field(default=0, ge=0)
+    memory: Quantity = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0)
+
+
+class BatchQueues(Model):
+    pool: str
+    """one of pools, in the cluster of the runs; where Kueue itself runs"""
+    image: DnsLabel = "kueue"
+    """images/containers/<name>"""
+    quota: Amount
+    """what all runs together may take of the pool they go to"""
+    lend: Amount = Field(default_factory=Amount)
+    """what runs may borrow beyond that, of what the models of that pool hold"""
+    teams: list[DnsLabel] = Field(min_length=1)
+    """each has a queue of its name: sitewright tune submit --queue <team>"""
+    priorities: dict[DnsLabel, Priority] = Field(default_factory=dict)
+    """name → value; a run of a higher one makes a lower one wait, one that names none has 0"""
+
+
 class AliasTarget(Model):
     model: str
     """one of services.models"""
@@ -419,6 +441,8 @@ class Services(Model):
     """Prometheus that watches models, and calls when an objective is missed; default: none"""
     retrieval: Retrieval | None = None
     """embeddings, and models that look things up first; behind the gateway; default: none"""
+    batch_queues: BatchQueues | None = None
+    """queues for fine-tuning runs; default: none, each starts at once"""
 
 
 class Published(Model):

@@ -9,6 +9,7 @@ On the shared file system:
     adapters/<model>/<id>/ what is served beside the model, one directory per version, never changed
 """
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,8 @@ CONFIG_MAP = "fine-tuning"  # name of the ConfigMap
 TEMPLATE, ENTRY = "template.json", "fine_tuning_entry.py"  # its keys
 RUNS, ADAPTERS = "runs", "adapters"  # directories of the shared file system
 RUN_LABEL = "sitewright.dev/run"
+QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
+CPU, MEMORY, GPU = "cpu", "memory", "nvidia.com/gpu"  # what a run requests, by Kubernetes' names
 COMPONENT = {"app.kubernetes.io/component": "fine-tuning"}
 STOPPED = 75  # exit status of a run that has written a checkpoint and is to be continued
 HOPELESS = 1  # exit status of a run that said what is wrong: trying again would say it again
@@ -58,8 +61,23 @@ class TrainingTemplate(BaseModel):
         return Path(self.publish_dir) / PurePosixPath(path).relative_to(self.shared_path)
 
 
-def job(template: TrainingTemplate, run: str, model: str, time_limit: int) -> dict[str, Any]:
-    """The Job of one run, called as the run is.
+@dataclass(frozen=True)
+class Turn:
+    """Where a run waits for its turn. queue: one of the namespace; "" where there are none. priority: "" for 0."""
+
+    queue: str = ""
+    priority: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        given = {QUEUE_LABEL: self.queue, PRIORITY_LABEL: self.priority}
+        return {label: name for label, name in given.items() if name}
+
+
+def job(
+    template: TrainingTemplate, run: str, model: str, time_limit: int, turn: Turn = Turn()
+) -> dict[str, Any]:
+    """The Job of one run, called as the run is. With a queue it is suspended until that lets it go.
 
     time_limit: seconds, pauses not counted; a run that takes longer is ended, and can be resumed.
     A pod that is preempted, drained or lost with its node counts as no failure; another one continues from the last
@@ -70,8 +88,9 @@ def job(template: TrainingTemplate, run: str, model: str, time_limit: int) -> di
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": run, "namespace": template.namespace, "labels": labels},
+        "metadata": {"name": run, "namespace": template.namespace, "labels": {**labels, **turn.labels}},
         "spec": {
+            **({"suspend": True} if turn.queue else {}),
             "backoffLimit": TRIES,
             "activeDeadlineSeconds": time_limit,
             "podReplacementPolicy": "Failed",
@@ -131,11 +150,11 @@ def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str,
 
 
 def _resources(template: TrainingTemplate) -> dict[str, Any]:
-    limits = {"memory": template.memory}
+    limits = {MEMORY: template.memory}
     if template.gpus:
-        limits["nvidia.com/gpu"] = str(template.gpus)
+        limits[GPU] = str(template.gpus)
     # Without a GPU a run takes what serving leaves over.
-    return {"limits": limits, "requests": {**limits, "cpu": str(template.cpus) if template.gpus else "250m"}}
+    return {"limits": limits, "requests": {**limits, CPU: str(template.cpus) if template.gpus else "250m"}}
 
 
 def _environment(template: TrainingTemplate) -> dict[str, str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kopf
 import pytest
 import yaml
@@ -102,7 +103,7 @@ class FakeHost:
 
 @contextlib.contextmanager
 def api_server(directory: Path) -> Iterator[Path]:
-    """etcd and kube-apiserver on ports that are free now. Gives the kubeconfig."""
+    """etcd and kube-apiserver, ready, on ports that are free now. Gives the kubeconfig."""
     client, peer, secure = free_ports(3)
     subprocess.run(
         ["openssl", "genrsa", "-out", directory / "sa.key", "2048"], check=True, capture_output=True
@@ -134,31 +135,40 @@ def api_server(directory: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as started:
         for command in commands:
             started.enter_context(
-                _process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
+                process([str(tool(command[0])), *command[1:]], directory / f"{command[0]}.log")
             )
+        until(lambda: _ready(secure), "the API server is ready", 60)
         yield _kubeconfig(directory, secure)
 
 
+def _ready(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"https://127.0.0.1:{port}/readyz", verify=False).status_code == 200
+    return False
+
+
 @contextlib.contextmanager
-def garbage_collector(directory: Path, kubeconfig: Path) -> Iterator[None]:
-    """Kubernetes' own. To be started once the kinds are served: it looks for new ones every 30 s only."""
+def controllers(
+    directory: Path, kubeconfig: Path, names: str = "garbage-collector-controller"
+) -> Iterator[None]:
+    """Kubernetes' own. To be started once the kinds are served: garbage is looked for in new ones every 30 s only."""
     [port] = free_ports(1)
     command = [
         *(str(tool("kube-controller-manager")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
-        *("--controllers=garbage-collector-controller", "--bind-address=127.0.0.1", f"--secure-port={port}"),
-        f"--cert-dir={directory}/collector",
+        *(f"--controllers={names}", "--bind-address=127.0.0.1", f"--secure-port={port}"),
+        f"--cert-dir={directory}/controllers",
     ]
-    with _process(command, directory / "collector.log"):
+    with process(command, directory / "controllers.log"):
         yield
 
 
 @contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[None]:
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
         try:
-            yield
+            yield running
         finally:
-            process.kill()
+            running.kill()
 
 
 def _kubeconfig(directory: Path, port: int) -> Path:
@@ -201,7 +211,7 @@ def running(content: bytes) -> Iterator[Running]:
         api = Api(kubeconfig)
         definitions.install(api)
         policies.install(api)
-        undo.enter_context(garbage_collector(directory, kubeconfig))
+        undo.enter_context(controllers(directory, kubeconfig))
         images = ImageServer(content)
         undo.callback(images.server_close)
         undo.callback(images.shutdown)

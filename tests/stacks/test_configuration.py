@@ -41,8 +41,10 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     run = program(site_file("lab"), others=INFRASTRUCTURE, layers=layers, infrastructure="lab-infra")
     assert {"join-gpu", "model-tiny"} <= run.playbooks().keys()
     assert "bootstrap-svc" not in run.playbooks()
-    services = {"tiny-deployment", "llm-gateway-deployment", "prometheus-deployment", "retrieval-deployment"}
-    assert run.of("Deployment").keys() == {"svc-platform-deployment-coredns", *services}
+    assert run.of("Deployment").keys() == {
+        *("svc-platform-deployment-coredns", "queues-deployment-kueue-controller-manager"),
+        *("tiny-deployment", "llm-gateway-deployment", "prometheus-deployment", "retrieval-deployment"),
+    }
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"
     assert joined["ca_certificate"] == "CA of svc"

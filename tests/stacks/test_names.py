@@ -40,6 +40,7 @@ def longest(program, site_file):
     site["services"]["models"][0]["router"] = {}
     collection = {"name": "c" * LABEL, "model": model, "alias": "a" * LABEL}
     site["services"]["retrieval"] |= {"pool": pool, "collections": [collection]}
+    site["services"]["batch_queues"] |= {"pool": pool, "teams": ["q" * LABEL], "priorities": {"u" * LABEL: 1}}
     file.write_text(yaml.safe_dump(site))
     return program(file)
 
@@ -71,7 +72,7 @@ def test_names_that_only_some_things_may_have_are_free_for_the_others(program, s
     site = yaml.safe_load(file.read_text())
     site["networks"][0]["name"] = site["virtual_machines"][0]["network"] = site["pools"][0]["network"] = name
     site["pools"][0]["name"] = site["services"]["models"][0]["pool"] = name
-    for service in ("fine_tuning", "gateway", "slo", "retrieval"):
+    for service in ("fine_tuning", "gateway", "slo", "retrieval", "batch_queues"):
         site["services"][service]["pool"] = name
     site["pools"][0]["labels"] = {}
     file.write_text(yaml.safe_dump(site))

@@ -116,6 +116,7 @@ def test_every_image_that_kubeadm_asks_for_has_a_recipe():
         ("etcd", pins.ETCD),
         ("coredns", pins.COREDNS),
         ("kube-router", pins.KUBE_ROUTER),
+        ("kueue", pins.KUEUE),
         ("pause", pins.PAUSE),
     ],
 )

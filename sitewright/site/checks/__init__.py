@@ -8,6 +8,7 @@ from sitewright.site.checks import (
     capacity,
     clusters,
     duplicates,
+    queues,
     ranges,
     references,
     required,
@@ -28,6 +29,7 @@ def run(site: Site, known: Known) -> Iterator[Finding]:
     yield from ranges.check(site)
     yield from clusters.check(site)
     yield from capacity.check(site)
+    yield from queues.check(site, known)
     yield from boot.check(site)
     if known.complete:
         yield from addresses.check(site)

@@ -1,0 +1,175 @@
+"""A cluster with queues for tests: a real API server, the real controllers and scheduler, and the real Kueue.
+
+Kueue runs as the pod of its Deployment would: with the rendered configuration, and with the rights of its service
+account. No kubelet is there: the one node has what it says it has, and what pods do, the test says.
+"""
+
+import base64
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kubernetes
+import yaml
+
+from modules.batch_queues import queues
+from modules.batch_queues_controller import (
+    CERTIFICATE,
+    CONFIGURATION,
+    FILE,
+    NAME,
+    NAMESPACE,
+    controller,
+)
+from modules.batch_queues_spec import BatchQueuesSpec
+from sitewright.site.names import POOL_LABEL
+from tests.contracts.fake_hypervisor import api_server, controllers, free_ports, process, until
+from tools.locate import tool
+
+NODE, LOG = "x1000c0s0b0n0", "kueue.log"
+
+
+@dataclass(frozen=True)
+class QueuedCluster:
+    kubeconfig: Path
+    kueue: subprocess.Popen[bytes]
+    log: Path
+    """of Kueue"""
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Kueue takes connections, and answers nothing."""
+        self.kueue.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.kueue.send_signal(signal.SIGCONT)
+
+
+def apply(kubeconfig: Path, *manifests: dict[str, Any]) -> None:
+    """As `pulumi up` does it: server-side."""
+    command = [tool("kubectl"), f"--kubeconfig={kubeconfig}", "apply", "--server-side", "-f", "-"]
+    done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterator[QueuedCluster]:
+    """gpus: of the node, which is in the pool of the first flavor."""
+    names = "job-controller,garbage-collector-controller"
+    with cluster(directory, spec.flavors[0].pool, gpus, names) as kubeconfig:
+        [port] = free_ports(1)
+        namespace, *rest = controller(spec)
+        runs = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace}}
+        apply(kubeconfig, namespace, runs)
+        apply(kubeconfig, *(reached_at(manifest, port) for manifest in rest))
+        with kueue(directory, kubeconfig, port) as running:
+            apply(kubeconfig, *queues(spec))
+            yield QueuedCluster(kubeconfig, running, directory / LOG)
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, pool: str, gpus: int, names: str) -> Iterator[Path]:
+    """API server, scheduler, the controllers of these names, and one node. Gives the kubeconfig."""
+    [port] = free_ports(1)
+    with api_server(directory) as kubeconfig:
+        kubernetes.config.load_kube_config(str(kubeconfig))
+        _node(pool, gpus)
+        with controllers(directory, kubeconfig, names), _scheduler(directory, kubeconfig, port):
+            yield kubeconfig
+
+
+@contextlib.contextmanager
+def kueue(directory: Path, kubeconfig: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Kueue, ready. port: of its webhooks, where `reached_at` has them called."""
+    health, metrics = free_ports(2)
+    settings = _settings(directory, port, health, metrics)
+    identity = _as_its_service_account(directory, kubeconfig)
+    command = [str(tool("kueue")), f"--config={settings}", f"--kubeconfig={identity}", "--zap-log-level=2"]
+    with process(command, directory / LOG) as running:
+        _mount_certificate(directory)
+        until(lambda: _ready(health), f"Kueue is ready, see {directory / LOG}", 60)
+        yield running
+
+
+def reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:
+    """With Kueue where it is here: no pod network leads from the API server to it."""
+    if manifest["kind"] == "Service":
+        return {**manifest, "spec": {"type": "ExternalName", "externalName": "localhost"}}
+    for webhook in manifest.get("webhooks", ()):
+        webhook["clientConfig"]["service"]["port"] = port
+    if "conversion" in manifest.get("spec", {}):
+        manifest["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["port"] = port
+    return manifest
+
+
+def _settings(directory: Path, webhook: int, health: int, metrics: int) -> Path:
+    """The ConfigMap as it is mounted, with free ports of this machine."""
+    data = kubernetes.client.CoreV1Api().read_namespaced_config_map(CONFIGURATION, NAMESPACE).data
+    settings = json.loads(data[FILE])
+    settings["webhook"] = {"host": "127.0.0.1", "port": webhook, "certDir": str(directory / "certificates")}
+    settings["health"]["healthProbeBindAddress"] = f"127.0.0.1:{health}"
+    settings["metrics"]["bindAddress"] = f"127.0.0.1:{metrics}"
+    file = directory / FILE
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def _as_its_service_account(directory: Path, kubeconfig: Path) -> Path:
+    asked = {"spec": {"expirationSeconds": 3600, "audiences": ["https://kubernetes.default.svc"]}}
+    made = kubernetes.client.CoreV1Api().create_namespaced_service_account_token(NAME, NAMESPACE, asked)
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": made.status.token}
+    file = directory / "kueue.kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def _mount_certificate(directory: Path) -> None:
+    """What the kubelet does with the Secret once Kueue has filled it."""
+    api = kubernetes.client.CoreV1Api()
+    filled = until(
+        lambda: _decoded(api.read_namespaced_secret(CERTIFICATE, NAMESPACE)),
+        "Kueue makes its certificate",
+        60,
+    )
+    (directory / "certificates").mkdir(exist_ok=True)
+    for name, content in filled.items():
+        (directory / "certificates" / name).write_bytes(content)
+
+
+def _decoded(secret: Any) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in (secret.data or {}).items()}
+
+
+def _ready(port: int) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    return False
+
+
+@contextlib.contextmanager
+def _scheduler(directory: Path, kubeconfig: Path, port: int) -> Iterator[None]:
+    command = [
+        *(str(tool("kube-scheduler")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={directory}/scheduler"),
+    ]
+    with process(command, directory / "scheduler.log"):
+        yield
+
+
+def _node(pool: str, gpus: int) -> None:
+    api = kubernetes.client.CoreV1Api()
+    api.create_node({"metadata": {"name": NODE, "labels": {POOL_LABEL: pool}}})
+    # Of a node that was never Ready the API server says so with a taint; the controller that takes it away is not here.
+    api.patch_node(NODE, {"spec": {"taints": None}})
+    amount = {"cpu": "8", "memory": "32Gi", "pods": "20", "nvidia.com/gpu": str(gpus)}
+    ready = [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]
+    status = {"capacity": amount, "allocatable": amount, "conditions": ready}
+    api.patch_node_status(NODE, {"status": status})

@@ -1,0 +1,82 @@
+"""Queues in the lab: real runs take turns, one makes way and goes on from its checkpoint; Kueue that is gone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import eventually
+from tests.lab.test_5_tuning import EXAMPLE, steps
+from tests.lab.user import Shell
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+
+SUBMIT = (
+    f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml"
+    f" --evaluation {EXAMPLE}/held-out.jsonl --queue demo"
+)
+KUEUE = "deployment kueue-controller-manager -n kueue-system"
+
+
+def submit(shell: Shell, name: str, more: str = "") -> str:
+    said = shell.must(f"{SUBMIT} --name {name} {more}", "was submitted")
+    return said.split(" was submitted")[0].splitlines()[-1]
+
+
+def state(shell: Shell, run: str) -> str:
+    lines = shell.must(f"sitewright tune logs {run}").splitlines()
+    return next(line for line in lines if line.startswith(f"{run}: ")).split()[1].rstrip(":,")
+
+
+def comes_to(shell: Shell, run: str, wanted: str, seconds: float) -> None:
+    reached = eventually(lambda: state(shell, run) == wanted, seconds)
+    assert reached, f"{run} is not {wanted}:\n{shell.must('sitewright tune list')}"
+
+
+def record(site, run: str) -> dict:
+    return json.loads((Path(site.shared_filesystem.publish_dir) / "runs" / run / "run.json").read_text())
+
+
+def logged_steps(site, run: str) -> list[int]:
+    file = Path(site.shared_filesystem.publish_dir) / "runs" / run / "progress.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()]
+
+
+def test_a_run_makes_way_and_goes_on_from_its_checkpoint(shell: Shell, site):
+    first = submit(shell, "first")
+    assert eventually(lambda: steps(shell, first) >= 25, 300), shell.must("sitewright tune list")
+    second = submit(shell, "second")
+    comes_to(shell, second, "queued", 60)
+    shell.must("sitewright tune list", f"{second} queued: … insufficient unused quota for memory")
+    urgent = submit(shell, "urgent", "--priority urgent")
+    comes_to(shell, first, "preempted", 60)
+    shell.must("sitewright tune list", f"{first} preempted: Preempted to accommodate {urgent}")
+    shell.must(f"sitewright tune cancel {second}")
+    shell.must(f"sitewright tune logs {urgent} --follow", "finished, step 200 of 200")
+    shell.must(f"sitewright tune logs {first} --follow", "finished, step 200 of 200")
+
+    starts = record(site, first)["starts"]
+    assert len(starts) == 2
+    assert starts[1]["resumed_from_step"] >= 20
+    logged = logged_steps(site, first)
+    assert sorted(set(logged)) == list(range(1, 201))
+    assert len(logged) == len(set(logged)), "a step was trained twice: the checkpoint was not written in time"
+    assert len(record(site, urgent)["starts"]) == 1
+
+
+def test_kueue_that_is_gone(shell: Shell, runbook):
+    book = runbook("run-does-not-start")
+    shell.must(f"kubectl scale {KUEUE} --replicas=0")
+    shell.must(
+        "kubectl wait pod -n kueue-system -l control-plane=controller-manager --for=delete --timeout=60s"
+    )
+    refused = f"{SUBMIT} --name late"
+    assert eventually(lambda: "failed calling webhook" in shell.run(refused).stdout, 60)
+    book.quotes("failed calling webhook", shell.run(refused).stdout)
+    book.quotes("0/0", book.look(5))
+    book.follow(6, 5)
+    run = submit(shell, "late")
+    comes_to(shell, run, "running", 240)
+    book.worked()
+    shell.must(f"sitewright tune cancel {run}")
+    shell.must("pulumi preview -s lab --expect-no-changes")
