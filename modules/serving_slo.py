@@ -236,6 +236,9 @@ def _container(spec: ServingSloSpec) -> dict[str, Any]:
             f"--storage.tsdb.retention.time={spec.days}d",
             # A block being written needs room beside those that are kept.
             f"--storage.tsdb.retention.size={spec.stored // 2}B",
+            # By themselves they reserve 512 and 128 MB at once: more than there is, and no block is ever written.
+            "--storage.tsdb.max-block-chunk-segment-size=16MB",
+            "--storage.tsdb.wal-segment-size=10MB",
             f"--web.listen-address=0.0.0.0:{PORT}",
         ],
         "ports": [{"name": "http", "containerPort": PORT}],

@@ -11,13 +11,15 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field
 
 from modules.spec import Model
-from modules.vllm_metrics import CACHE, FINISHED, FIRST_WORD, NEXT_WORD, RUNNING, STEPS, WAITING
 from sitewright.site.names import model_name
 from sitewright.site.serving_values import first_word_bound
+from sitewright.vllm_metrics import CACHE, FINISHED, FIRST_WORD, NEXT_WORD, REJECTED, RUNNING, STEPS, WAITING
 
 WINDOWS = ("5m", "30m", "1h", "6h")
 STALL_SECONDS = 120
-MISSING_FOR = "5m"
+MISSING_FOR = "15m"  # a replica may take so long to load (startup_budget of a model)
+DOWN_FOR = "2m"
+REJECTED_SHARE = 0.05
 RUNBOOKS = "docs/runbooks"
 
 
@@ -110,19 +112,40 @@ def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
             f"{min(burn.times * (1 - of.in_time), 0.99):.6g}",
             f"{of.model}: too many requests wait longer than {of.first_word_seconds:g} s for their first word",
         )
+    # Of a model that is gone there is no series, and none must count as 0.
+    up = f'(sum(up{{job="models",{name}}}) or vector(0))'
+    yield {
+        "alert": "ModelDown",
+        "expr": f"{up} == 0",
+        "for": DOWN_FOR,
+        **_said("page", f"{of.model}: no replica answers", "replica-missing.md"),
+    }
     yield {
         "alert": "ModelReplicaMissing",
-        # Of a model that is gone there is no series, and none must count as 0.
-        "expr": f'(sum(up{{job="models",{name}}}) or vector(0)) < {of.replicas}',
+        "expr": f"{up} < {of.replicas}",
         "for": MISSING_FOR,
         **_said(
             "ticket", f"{of.model}: {{{{ $value }}}} of {of.replicas} replicas answer", "replica-missing.md"
         ),
     }
-    steps = f"increase({STEPS.name}_count{{{name}}}[{STALL_SECONDS}s])"
+    rejected = f"sum by (model_name) (rate({REJECTED.name}_total{{{name}}}[5m]))"
+    ended = f"sum by (model_name) (rate({FINISHED.name}_total{{{name}}}[5m]))"
+    yield {
+        "alert": "ModelRejectsRequests",
+        "expr": f"{rejected} / ({rejected} + {ended} > 0) > {REJECTED_SHARE}",
+        "for": "10m",
+        **_said(
+            "ticket",
+            f"{of.model}: more requests than its replicas take, some get 503",
+            "model-misses-its-objective.md",
+        ),
+    }
+    # A long prompt fills the cache for minutes before its first step ends.
+    window = f"{{{name}}}[{STALL_SECONDS}s]"
+    progress = f"(increase({STEPS.name}_count{window}) + changes({CACHE.name}{window}))"
     yield {
         "alert": "ModelEngineStalled",
-        "expr": f"{RUNNING.name}{{{name}}} > 0 and on (instance) {steps} == 0",
+        "expr": f"{RUNNING.name}{{{name}}} > 0 and on (instance) {progress} == 0",
         "for": "30s",
         **_said(
             "page",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sitewright.lint.manifests import Engine, Manifest, engines
+from sitewright.vllm_metrics import RENAMED
 
 Severity = Literal["error", "warning"]
 Found = Iterator[tuple[str, str]]
 Check = Callable[[Engine, Sequence[Manifest]], Found]
 
-RENAMED = {"gpu_cache_usage_perc": "kv_cache_usage_perc", "cpu_cache_usage_perc": "kv_cache_usage_perc"}
 STARTUP = 300  # seconds in which the smallest useful model has loaded from a parallel file system
 MARGIN = 15  # seconds between the end of the drain and the kill
 
@@ -279,13 +279,13 @@ def _renamed_metrics(manifests: Sequence[Manifest]) -> Iterator[Finding]:
     for manifest in manifests:
         text = str(manifest.content)
         for old, new in RENAMED.items():
-            if re.search(rf"vllm:{old}\b", text):
+            if re.search(rf"{old}\b", text):
                 yield Finding(
                     "metric-name",
                     "error",
                     manifest.place,
                     _named(manifest),
-                    f"vLLM has no metric vllm:{old}: the query is always empty",
-                    f"vllm:{new}",
+                    f"vLLM has no metric {old}: the query is always empty",
+                    new,
                     "gateway-api-inference-extension pull request 1905",
                 )

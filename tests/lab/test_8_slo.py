@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from modules.vllm_metrics import METRICS
 from sitewright.site.serving_values import FIRST_WORD_BOUNDS
+from sitewright.vllm_metrics import METRICS
 from tests.lab.conftest import MODEL, eventually
 from tests.load import OpenLoop
 

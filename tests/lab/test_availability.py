@@ -17,7 +17,9 @@ from tests.load import OpenLoop
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 
-RATE = 1.0  # streams per second, of each load: two replicas on two cores answer about 10
+# Streams per second, of each load. One replica must keep up with them on what the start of another leaves of two cores:
+# more is answered with 503, rightly, and says nothing about the change.
+RATE = 0.3
 STOP_SECONDS = 20  # after a power cut no later stream may fail
 HANG_SECONDS = 150
 
@@ -64,6 +66,7 @@ def settled(kubectl, replicas: int = 2) -> bool:
 
 def test_a_drain_loses_no_stream(kubectl, load, runbook):
     book = runbook("drain-a-node")
+    book.rename({"x1000c0s0b0n0": pods(kubectl)[0]["spec"]["nodeName"]})
     with both(load) as loads:
         book.follow(1, 2)
         assert eventually(lambda: settled(kubectl), 300), "the replica did not come back elsewhere"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modules.serving_slo import ServingSloSpec, config, render, render_for_operator
 from modules.serving_slo_rules import RUNBOOKS, Objective, rules
-from modules.vllm_metrics import METRICS
+from sitewright.vllm_metrics import METRICS
 from tests.unit.golden import cases, check
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,6 +50,13 @@ def finished(reason: str, values: str) -> dict[str, str]:
     return {"series": f"vllm:request_success_total{{{labels}}}", "values": values}
 
 
+def rejected(values: str) -> dict[str, str]:
+    return {
+        "series": 'vllm:admission_rejections_total{model_name="tiny",reason="num_reqs"}',
+        "values": values,
+    }
+
+
 def first_words(bound: str, values: str) -> dict[str, str]:
     return {
         "series": f'vllm:time_to_first_token_seconds_bucket{{model_name="tiny",le="{bound}"}}',
@@ -69,10 +76,11 @@ def up(*values: str) -> list[dict[str, str]]:
     ]
 
 
-def engine(running: str, steps: str) -> list[dict[str, str]]:
+def engine(running: str, steps: str, cache: str = "0.5x400") -> list[dict[str, str]]:
     labels = '{model_name="tiny",instance="10.0.0.0:8000",engine="0"}'
     return [
         {"series": f"vllm:num_requests_running{labels}", "values": running},
+        {"series": f"vllm:kv_cache_usage_perc{labels}", "values": cache},
         {"series": f"vllm:iteration_tokens_total_count{labels}", "values": steps},
     ]
 
@@ -110,8 +118,20 @@ SITUATIONS = {
         {"ModelAnswersLate/page", "ModelAnswersLate/ticket"},
     ),
     "one of two replicas does not answer": (up("1x400", "0x400"), {"ModelReplicaMissing/ticket"}),
-    "no replica is there": ([], {"ModelReplicaMissing/ticket"}),
-    "a replica is away for a moment": (up("1x400", "1x115 0x3 1x282"), set()),
+    "no replica is there": ([], {"ModelReplicaMissing/ticket", "ModelDown/page"}),
+    "a replica loads": (up("1x400", "1x108 0x20"), set()),
+    "one request of ten meets a full queue": (
+        [*HEALTHY, finished("stop", "0+90x400"), rejected("0+10x400")],
+        {"ModelRejectsRequests/ticket"},
+    ),
+    "one of a hundred meets a full queue": (
+        [*HEALTHY, finished("stop", "0+990x400"), rejected("0+10x400")],
+        set(),
+    ),
+    "an engine reads a long prompt": (
+        [*HEALTHY, *engine("1x400", "0+60x110 6600x290", "0.1+0.001x400")],
+        set(),
+    ),
     "an engine has requests and does nothing": (
         [*HEALTHY, *engine("1x400", "0+60x110 6600x290")],
         {"ModelEngineStalled/page"},
@@ -145,6 +165,18 @@ def _firing(alerts: set[str]) -> dict:
 
 def alerts() -> list[dict]:
     return [rule for group in rules([TINY])["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+def test_a_block_fits_into_the_memory_for_samples_while_it_is_written():
+    args = dict(
+        arg.removeprefix("--storage.tsdb.").split("=")
+        for arg in render(spec())[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+        if arg.startswith("--storage.tsdb.")
+    )
+    reserved = sum(
+        int(args[name].removesuffix("MB")) for name in ("max-block-chunk-segment-size", "wal-segment-size")
+    )
+    assert 3 * reserved * 10**6 < spec().stored
 
 
 def test_each_alert_says_what_is_wrong_and_which_runbook_helps():
