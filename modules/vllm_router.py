@@ -18,7 +18,7 @@ from modules.vllm_pod import PORT as MODEL_PORT
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL, model_name
 
-PORT, METRICS_PORT = 8080, 9090
+PORT = 8080
 COMPONENT = "vllm-router"  # its label
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
@@ -172,19 +172,15 @@ def _pod(spec: VllmRouterSpec) -> dict[str, Any]:
 
 def _container(spec: VllmRouterSpec) -> dict[str, Any]:
     listen = ["--host", "0.0.0.0", "--port", str(PORT)]
-    metrics = ["--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT)]
     ready = {"httpGet": {"path": "/readiness", "port": PORT}}
     alive = {"httpGet": {"path": "/liveness", "port": PORT}}
     return {
         "name": "router",
         "image": spec.image,
         "command": [spec.python, "-m", "vllm_router.launch_router"],
-        "args": [*listen, *metrics, *arguments(spec)],
+        "args": [*listen, *arguments(spec)],
         "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
-        "ports": [
-            {"name": "http", "containerPort": PORT},
-            {"name": "metrics", "containerPort": METRICS_PORT},
-        ],
+        "ports": [{"name": "http", "containerPort": PORT}],
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "startupProbe": {**alive, "periodSeconds": 1, "failureThreshold": START_SECONDS},
         # Not ready without a replica: the gateway then says 503 instead of waiting.

@@ -23,10 +23,12 @@ class StandIn:
     """Not vLLM: the paths, forms and status codes of its OpenAI server. What it does is in the served name.
 
     `ok` answers, `ok-too` as well, `busy` answers 503 as vLLM with --max-num-queued-reqs, `slow` takes 3 s to stream,
-    `silent` stops after its first word. `asked` has all requests: path, served name, parameters, headers.
+    `silent` stops after its first word, `long` is a prompt that does not fit. `asked` has all requests: path, served
+    name, parameters, headers. full: whatever is asked for meets a full queue.
     """
 
     def __init__(self) -> None:
+        self.full = False
         self.asked: list[tuple[str, str, dict, dict]] = []
         self.app = FastAPI()
         self.app.add_api_route("/{path:path}", self.answer, methods=["GET", "POST"])
@@ -35,7 +37,14 @@ class StandIn:
         body = json.loads(await request.body() or b"{}")
         served = str(body.get("model", ""))
         self.asked.append((path, served, body, dict(request.headers)))
-        if served == "busy":
+        if served == "long":
+            error = {
+                "message": "maximum context length is 512 tokens",
+                "type": "BadRequestError",
+                "code": 400,
+            }
+            return JSONResponse({"error": error}, status_code=400)
+        if served == "busy" or self.full:
             error = {"message": "too many queued requests", "type": "ServiceUnavailable", "code": 503}
             return JSONResponse({"error": error}, status_code=503)
         if path == "v1/embeddings":

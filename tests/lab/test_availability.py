@@ -55,7 +55,9 @@ def ready(kubectl) -> list[str]:
         pod["metadata"]["name"]
         for pod in pods(kubectl)
         if "deletionTimestamp" not in pod["metadata"]
-        and any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+        and any(
+            one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ())
+        )
     ]
 
 
