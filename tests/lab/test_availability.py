@@ -44,9 +44,19 @@ def all_whole(loads: list[OpenLoop], what: str) -> None:
     assert all(len(load.streams) > 20 for load in loads), "too few streams to say anything"
 
 
-def pods(kubectl) -> list[dict]:
-    shown = kubectl("get", "pods", "-l", "app.kubernetes.io/name=tiny", "-o", "json").stdout
+def pods(kubectl, name: str = "tiny") -> list[dict]:
+    shown = kubectl("get", "pods", "-l", f"app.kubernetes.io/name={name}", "-o", "json").stdout
     return json.loads(shown)["items"]
+
+
+def spread(kubectl) -> None:
+    """Until replicas of the model and of the gateway are on two nodes: what an update leaves."""
+    for name in ("tiny", "llm-gateway"):
+        kubectl("rollout", "status", f"deployment/{name}", "--timeout=15m")
+        if len({pod["spec"]["nodeName"] for pod in pods(kubectl, name)}) == 1:
+            kubectl("rollout", "restart", f"deployment/{name}")
+            kubectl("rollout", "status", f"deployment/{name}", "--timeout=15m")
+    assert eventually(lambda: settled(kubectl), 120)
 
 
 def ready(kubectl) -> list[str]:
@@ -74,11 +84,12 @@ def test_a_drain_loses_no_stream(kubectl, load, runbook):
         assert eventually(lambda: settled(kubectl), 300), "the replica did not come back elsewhere"
         book.follow(3)
         book.worked()
+        book.follow(4)
+        spread(kubectl)
     all_whole(loads, "drain")
 
 
 def test_an_update_loses_no_stream(kubectl, load):
-    """It also spreads the replicas again, after the drain has put them on one node."""
     before = set(ready(kubectl))
     with both(load) as loads:
         kubectl("rollout", "restart", "deployment/tiny")
@@ -99,6 +110,7 @@ def test_fewer_and_more_replicas_lose_no_stream(kubectl, load):
 
 def test_after_a_power_cut_errors_stop_and_capacity_comes_back(site, kubectl, load, runbook):
     lost = site.nodes[1].xname
+    spread(kubectl)
     with load() as streams:
         time.sleep(5)
         cut = time.monotonic()
