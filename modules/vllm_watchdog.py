@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 TIMEOUT = 10  # seconds for one answer
-PATIENCE = 90  # seconds without progress
+PATIENCE = 45  # seconds without progress; no step takes so long
 RUNNING = "vllm:num_requests_running"
 PROGRESS = ("vllm:iteration_tokens_total_count", "vllm:kv_cache_usage_perc")
 MEMORY = Path("/tmp/watchdog.json")  # what was seen at the look before
