@@ -7,7 +7,7 @@ import pulumi
 
 from modules.fine_tuning import FineTuning, FineTuningSpec
 from sitewright.site import Site
-from sitewright.site.sections import FineTuning as FineTuningSection
+from sitewright.site.service_sections import FineTuning as FineTuningSection
 from stacks.handles import ClusterHandle
 
 

@@ -12,7 +12,7 @@ from modules.vllm_pod import PORT
 from modules.vllm_router import COMPONENT, router_name
 from modules.vllm_router import PORT as ROUTER_PORT
 from sitewright.site import ServedModel, Site
-from sitewright.site.sections import Gateway, GatewayAlias
+from sitewright.site.service_sections import Gateway, GatewayAlias
 from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
 from stacks.retrieval import retrieval_models

@@ -7,8 +7,8 @@ import pulumi
 from modules.batch_queues import BatchQueues
 from modules.batch_queues_spec import BatchQueuesSpec, Flavor, Quota
 from sitewright.site import Site
-from sitewright.site.sections import Amount, FineTuning
-from sitewright.site.sections import BatchQueues as BatchQueuesSection
+from sitewright.site.service_sections import Amount, FineTuning
+from sitewright.site.service_sections import BatchQueues as BatchQueuesSection
 from stacks.handles import ClusterHandle
 
 

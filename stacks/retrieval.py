@@ -9,7 +9,7 @@ from modules.retrieval import COMPONENT, PORT, Retrieval
 from modules.retrieval_spec import RetrievalModel, RetrievalSpec
 from modules.vllm_pod import PORT as MODEL_PORT
 from sitewright.site import Site
-from sitewright.site.sections import Retrieval as Section
+from sitewright.site.service_sections import Retrieval as Section
 from stacks.handles import ClusterHandle
 from stacks.software import software
 

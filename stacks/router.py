@@ -6,7 +6,7 @@ import pulumi
 
 from modules.vllm_router import VllmRouter, VllmRouterSpec
 from sitewright.site import ServedModel, Site
-from sitewright.site.sections import Router
+from sitewright.site.service_sections import Router
 from stacks.handles import ClusterHandle
 from stacks.software import software
 

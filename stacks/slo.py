@@ -7,7 +7,7 @@ import pulumi
 from modules.serving_slo import ServingSlo, ServingSloSpec
 from modules.serving_slo_rules import Objective
 from sitewright.site import Site
-from sitewright.site.sections import Slo
+from sitewright.site.service_sections import Slo
 from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
 

@@ -15,7 +15,7 @@ from sitewright.retrieval.compare import Asked
 from sitewright.retrieval.compare import compare as compared
 from sitewright.retrieval.questions import read as read_questions
 from sitewright.site import Site, load
-from sitewright.site.sections import Retrieval, RetrievalCollection
+from sitewright.site.service_sections import Retrieval, RetrievalCollection
 from sitewright.tuning.findings import Findings
 
 PROBLEMS = 2  # exit status: what was given cannot be used

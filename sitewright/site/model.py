@@ -23,11 +23,11 @@ from sitewright.site.sections import (
     Pool,
     Provisioner,
     Registry,
-    Services,
     SharedFilesystem,
     Ssh,
     VirtualMachineGroup,
 )
+from sitewright.site.service_sections import Services
 
 LOOPBACK = "127.0.0.1"
 

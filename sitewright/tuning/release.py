@@ -12,7 +12,7 @@ from typing import Any
 from sitewright.errors import SitewrightError
 from sitewright.site import Site, edit
 from sitewright.site.files import display
-from sitewright.site.sections import AliasTarget
+from sitewright.site.service_sections import AliasTarget
 from sitewright.tuning.adapters import CONFIG
 from sitewright.tuning.template import ADAPTERS
 

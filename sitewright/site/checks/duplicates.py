@@ -6,7 +6,8 @@ from sitewright.site.checks.finding import Finding
 from sitewright.site.model import Site
 from sitewright.site.plan import is_absent, names
 from sitewright.site.problems import Loc, dotted
-from sitewright.site.sections import Gateway, HostOverride, ServedModel, Slo
+from sitewright.site.sections import HostOverride
+from sitewright.site.service_sections import Gateway, ServedModel, Slo
 from sitewright.site.xname import Xname
 
 

@@ -7,7 +7,8 @@ from sitewright.site.kubernetes_values import as_quantity
 from sitewright.site.model import Site
 from sitewright.site.plan import present
 from sitewright.site.problems import Loc, did_you_mean
-from sitewright.site.sections import BatchQueues, FineTuning, Pool
+from sitewright.site.sections import Pool
+from sitewright.site.service_sections import BatchQueues, FineTuning
 
 LOC: Loc = ("services", "batch_queues")
 _TEXTS: dict[str, Callable[[int], str]] = {

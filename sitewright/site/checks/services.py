@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sitewright.site.checks.finding import Finding, Known, defined
 from sitewright.site.model import Site
 from sitewright.site.problems import Loc
-from sitewright.site.sections import Router, ServedModel
+from sitewright.site.service_sections import Router, ServedModel
 
 
 def check(site: Site, known: Known) -> Iterator[Finding]:
