@@ -38,7 +38,7 @@ def longest(program, site_file):
     site["services"]["gateway"] |= {"cluster": cluster, "pool": pool}
     site["services"]["slo"] |= {"cluster": cluster, "pool": pool}
     site["services"]["models"][0]["router"] = {}
-    collection = {"name": "c" * LABEL, "model": model, "alias": "a" * LABEL}
+    collection = {"name": "c" * LABEL, "model": model, "alias": "a" * MODEL_NAME_LENGTH}
     site["services"]["retrieval"] |= {"pool": pool, "collections": [collection]}
     site["services"]["batch_queues"] |= {"pool": pool, "teams": ["q" * LABEL], "priorities": {"u" * LABEL: 1}}
     file.write_text(yaml.safe_dump(site))
