@@ -20,6 +20,7 @@ from sitewright.site import Site, load
 from tests.lab.user import REPOSITORY, Runbook, Shell
 
 SITEWRIGHT = REPOSITORY / ".venv/bin/sitewright"
+EXAMPLE = "docs/examples/tuning"
 GATEWAY = "http://127.0.0.1:18400"
 MODEL = "http://127.0.0.1:18000/v1"  # the replicas themselves, without the gateway
 
@@ -145,17 +146,17 @@ def runbook(shell: Shell) -> Callable[[str], Runbook]:
 @pytest.fixture(scope="session")
 def finished(_prepared_shell: Shell) -> str:
     """A fine-tuning run that lost its pod half-way, and was finished by the next one."""
-    shell, data = Shell(_prepared_shell.environment), "docs/examples/tuning"
-    submit = f"sitewright tune submit tiny {data}/train.jsonl {data}/recipe.yaml"
-    said = shell.must(f"{submit} --evaluation {data}/held-out.jsonl --name alps", "was submitted")
+    shell = Shell(_prepared_shell.environment)
+    submit = f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml"
+    said = shell.must(f"{submit} --evaluation {EXAMPLE}/held-out.jsonl --name alps", "was submitted")
     run_id = said.split(" was submitted")[0].splitlines()[-1]
-    assert eventually(lambda: _steps(shell, run_id) >= 25, 240), shell.must("sitewright tune list")
+    assert eventually(lambda: steps(shell, run_id) >= 25, 240), shell.must("sitewright tune list")
     shell.must(f"kubectl delete pod -n fine-tuning -l sitewright.dev/run={run_id} --wait=false")
     shell.must(f"sitewright tune logs {run_id} --follow", "finished, step 200 of 200")
     return run_id
 
 
-def _steps(shell: Shell, run_id: str) -> int:
+def steps(shell: Shell, run_id: str) -> int:
     line = shell.must(f"sitewright tune logs {run_id}")
     return int(line.split("step ")[1].split(" of ")[0]) if "step " in line else 0
 

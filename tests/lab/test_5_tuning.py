@@ -9,11 +9,11 @@ import pytest
 
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep
+from tests.lab.conftest import EXAMPLE
 from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
-EXAMPLE = "docs/examples/tuning"
 QUESTION = json.loads(Path(f"{EXAMPLE}/train.jsonl").read_text().splitlines()[0])["messages"]
 
 

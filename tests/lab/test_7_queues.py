@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import eventually
-from tests.lab.test_5_tuning import EXAMPLE, steps
+from tests.lab.conftest import EXAMPLE, eventually, steps
 from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]

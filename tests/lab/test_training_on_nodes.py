@@ -12,12 +12,11 @@ import pytest
 from modules.fine_tuning import PROGRAM
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep
-from tests.lab.conftest import SITEWRIGHT, eventually, run
+from tests.lab.conftest import EXAMPLE, SITEWRIGHT, eventually, run
 from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
-DATA = "docs/examples/tuning"
 SAVE_STEPS = 20  # of the example's recipe
 ROUNDS = 2
 SKIPPED = 20  # steps until caches are warm
@@ -31,7 +30,7 @@ class Runs:
 
     def submit(self) -> str:
         said = self.shell.must(
-            f"sitewright tune submit tiny {DATA}/train.jsonl {DATA}/recipe.yaml", "was submitted"
+            f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml", "was submitted"
         )
         return said.split(" was submitted")[0].splitlines()[-1]
 

@@ -1,5 +1,5 @@
 """What a run in a queue is said to wait for. The conditions are those that Kueue 0.17.0 wrote in
-tests/contracts/test_batch_queues.py."""
+tests/contracts/test_batch_queues_kueue.py."""
 
 import pytest
 
