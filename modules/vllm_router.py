@@ -1,8 +1,8 @@
 """vllm-router in front of the replicas of one model: it keeps a session on one replica, whose cache then has its past.
 
 It learns the replicas from the Kubernetes API: version 0.1.17 drops one that is not ready, or is about to end, within a
-second (tests/contracts/test_vllm_router_process.py), which earlier ones did not (vllm-project/router issue 279). It has no
-keys, passes every path on, and takes orders from everybody who reaches it; so only the gateway does.
+second, which earlier ones did not (vllm-project/router issue 279). It has no keys, passes every path on, and takes
+orders from everybody who reaches it; so only the gateway does. tests/contracts/test_vllm_router_process.py shows each.
 """
 
 from ipaddress import IPv4Address
