@@ -3,7 +3,6 @@
 Streams begin at fixed times through the gateway, from the first step to the last.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sitewright.tuning import dataset
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep
-from tests.lab.conftest import GATEWAY
+from tests.lab.conftest import EXAMPLE, GATEWAY
 from tests.lab.user import REPOSITORY, Shell
 from tests.load import OpenLoop
 
@@ -90,8 +90,8 @@ def test_an_answer_leads_to_the_data_it_came_from(released, key: str, shell: She
     stream = load.streams[0]
     assert stream.model == ALIAS
     record = json.loads(shell.must(f"sitewright adapters show {stream.served}"))
-    data = Path("docs/examples/tuning/train.jsonl").read_bytes()
-    assert record["request"]["data_digest"].endswith(hashlib.sha256(data).hexdigest())
+    data = dataset.check(Path(EXAMPLE) / "train.jsonl", Path(EXAMPLE) / "held-out.jsonl", 128, None)
+    assert record["request"]["data_digest"] == data.digest
 
 
 def _answering(load: OpenLoop, wanted: int = 40) -> Counter[str]:

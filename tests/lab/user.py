@@ -1,5 +1,6 @@
 """A user of the lab who follows a runbook word for word."""
 
+import re
 import subprocess
 import tempfile
 import time
@@ -57,8 +58,8 @@ class Runbook:
 
     def rename(self, names: dict[str, str]) -> None:
         """Put names of this site in the place of those the runbook uses."""
-        for written, here in names.items():
-            self._text = self._text.replace(written, here)
+        # All at once: what one name becomes may be another name of the runbook.
+        self._text = re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], self._text)
         self._steps = {step.number: step for step in steps(self._text)}
 
     def look(self, number: int) -> str:
