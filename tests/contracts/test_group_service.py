@@ -70,7 +70,8 @@ def test_every_field_is_one_the_api_knows(api: kubernetes.client.ApiClient):
         namespace="default", body=groups, **KIND, **strict
     )
     assert made["spec"]["leaderWorkerTemplate"]["size"] == 4
-    policy, front, budget = others
+    policy, programs, front, budget = others
+    kubernetes.client.CoreV1Api(api).create_namespaced_config_map("default", programs, **strict)
     kubernetes.client.NetworkingV1Api(api).create_namespaced_network_policy("default", policy, **strict)
     kubernetes.client.CoreV1Api(api).create_namespaced_service("default", front, **strict)
     kubernetes.client.PolicyV1Api(api).create_namespaced_pod_disruption_budget("default", budget, **strict)
