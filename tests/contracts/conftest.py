@@ -32,7 +32,12 @@ def queuer(queued: QueuedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "memory": GIB,
         "publish_dir": str(someone.shared),
         "models": {
-            "tiny": {"path": "/m", "digest": WEIGHTS, "python": "/s/e-1/bin/python", "image": "i@sha256:1"}
+            "tiny": {
+                "path": "/shared/models/tiny",
+                "digest": WEIGHTS,
+                "python": "/s/e-1/bin/python",
+                "image": "i@sha256:1",
+            }
         },
     }
     apply(queued.kubeconfig, *render(FineTuningSpec.model_validate(given)))
