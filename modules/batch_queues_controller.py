@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.batch_queues_spec import BatchQueuesSpec
-from modules.serving import toleration
+from modules.serving import locked_down, toleration, unprivileged
 from modules.spec import quantity
 from sitewright.site.names import POOL_LABEL
 
@@ -186,12 +186,7 @@ def _pod(spec: BatchQueuesSpec) -> dict[str, Any]:
         "priorityClassName": "system-cluster-critical",
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(USER),
         "containers": [_container(spec)],
         "volumes": [
             {"name": "configuration", "configMap": {"name": CONFIGURATION}},
@@ -216,11 +211,7 @@ def _container(spec: BatchQueuesSpec) -> dict[str, Any]:
             "requests": {"cpu": "100m", "memory": "128Mi"},
             "limits": {"memory": quantity(spec.memory)},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": locked_down(),
         "volumeMounts": [
             {"name": "configuration", "mountPath": "/etc/kueue", "readOnly": True},
             {"name": "certificate", "mountPath": CERTIFICATES, "readOnly": True},

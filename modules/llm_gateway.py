@@ -15,8 +15,17 @@ import pulumi
 
 from modules import llm_gateway_config as litellm
 from modules.llm_gateway_spec import LlmGatewaySpec
-from modules.manifest import Manifest
-from modules.serving import disruption_budget, service, spread_over_nodes, to_names, toleration
+from modules.published import make
+from modules.serving import (
+    disruption_budget,
+    locked_down,
+    open_to,
+    service,
+    spread_over_nodes,
+    to_names,
+    toleration,
+    unprivileged,
+)
 from modules.spec import quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
@@ -25,7 +34,6 @@ PORT = 4000
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 300  # 12 on two idle cores, most of it imports
-USER = 65534
 SETTINGS, KEYS = "/etc/gateway", "/run/gateway/keys"
 HERE = Path(__file__).parent
 PROGRAMS = {
@@ -60,20 +68,25 @@ class LlmGateway(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:LlmGateway", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(published).apply(
-            lambda found: _deployment(spec.model_copy(update=dict(found)))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "Deployment":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            if keys is not None and manifest["metadata"]["name"] == spec.active_secret:
-                manifest["data"] = pulumi.Output.secret(keys).apply(_encoded)
-            name = f"{spec.name}-{manifest['kind'].lower()}"
+
+        data = None if keys is None else pulumi.Output.secret(keys).apply(_encoded)
+
+        def with_keys(given: LlmGatewaySpec) -> list[dict[str, Any]]:
+            active = given.active_secret
+            return [
+                {**manifest, "data": data}
+                if data is not None and manifest["metadata"]["name"] == active
+                else manifest
+                for manifest in render(given)
+            ]
+
+        def name(manifest: Mapping[str, Any]) -> str:
+            kind = manifest["kind"].lower()
             if manifest["kind"] == "Secret":
-                name = f"{spec.name}-{'active' if manifest['metadata']['name'] == spec.active_secret else 'blocked'}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+                kind = "active" if manifest["metadata"]["name"] == spec.active_secret else "blocked"
+            return f"{spec.name}-{kind}"
+
+        self.ready = make(self, spec, published, with_keys, name)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 
@@ -148,13 +161,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [spread_over_nodes(_labels(spec))],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(own_volumes=True),
         "containers": [_container(spec)],
         "volumes": [
             {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
@@ -184,11 +191,7 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
             "failureThreshold": 3,
         },
         "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": locked_down(),
         "resources": {
             # No limit on CPU: throttling a serving process costs more than sharing.
             "requests": {"cpu": "250m", "memory": quantity(spec.memory)},
@@ -231,7 +234,6 @@ def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
 
 def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
     """Who reaches the gateway, and that it reaches names and targets only: a trojan has nowhere to send keys to."""
-    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -239,12 +241,7 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": _labels(spec)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {
-                    "from": [{"podSelector": {}}, *networks],
-                    "ports": [{"protocol": "TCP", "port": PORT}],
-                }
-            ],
+            "ingress": [open_to(spec.clients, PORT)],
             "egress": [to_names(), *_to_targets(spec)],
         },
     }

@@ -12,9 +12,18 @@ from typing import Any
 import pulumi
 
 from modules.llm_gateway_spec import Target
-from modules.manifest import Manifest
+from modules.published import make
 from modules.retrieval_spec import RetrievalModel, RetrievalSpec
-from modules.serving import disruption_budget, pods_of, service, spread_over_nodes, to_names, toleration
+from modules.serving import (
+    disruption_budget,
+    locked_down,
+    pods_of,
+    service,
+    spread_over_nodes,
+    to_names,
+    toleration,
+    unprivileged,
+)
 from modules.spec import quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.retrieval.versions import DIRECTORY
@@ -24,7 +33,6 @@ PORT = 8000
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 120  # 3 on two idle cores
-USER = 65534
 COMPONENT = "retrieval"
 SETTINGS = "/etc/retrieval"
 HERE = Path(__file__).parent
@@ -65,16 +73,7 @@ class Retrieval(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:Retrieval", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(published).apply(
-            lambda found: _deployment(spec.model_copy(update=dict(found)))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "Deployment":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            name = f"{spec.name}-{manifest['kind'].lower()}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.ready = make(self, spec, published, render)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 
@@ -136,12 +135,7 @@ def _pod(spec: RetrievalSpec) -> dict[str, Any]:
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [spread_over_nodes(_labels(spec))],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(),
         "containers": [_container(spec)],
         "volumes": [
             {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
@@ -175,11 +169,7 @@ def _container(spec: RetrievalSpec) -> dict[str, Any]:
             "failureThreshold": 3,
         },
         "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": locked_down(),
         "resources": {
             # No limit on CPU: throttling a serving process costs more than sharing.
             "requests": {"cpu": "100m", "memory": quantity(spec.memory)},

@@ -1,8 +1,10 @@
 """What services of a cluster have in common: a Service, a budget, where pods go, and parts of network policies."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
+
+NOBODY = 65534
 
 
 def service(
@@ -111,3 +113,25 @@ def toleration(taint: str) -> dict[str, str]:
     key, has_value, value = identity.partition("=")
     wanted = {"operator": "Equal", "value": value} if has_value else {"operator": "Exists"}
     return {"key": key, **wanted, "effect": effect}
+
+
+def unprivileged(user: int = NOBODY, own_volumes: bool = False) -> dict[str, Any]:
+    """Security context of a pod. own_volumes: they belong to the user's group, so that it may use them."""
+    group = {"fsGroup": user} if own_volumes else {}
+    seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
+    return {"runAsNonRoot": True, "runAsUser": user, "runAsGroup": user, **group, **seccomp}
+
+
+def locked_down() -> dict[str, Any]:
+    """Security context of a container that needs no right of root and writes to its volumes only."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def open_to(clients: Iterable[IPv4Network], port: int) -> dict[str, Any]:
+    """Ingress rule of a network policy: pods of the namespace, and these networks."""
+    networks = [{"ipBlock": {"cidr": str(network)}} for network in clients]
+    return {"from": [{"podSelector": {}}, *networks], "ports": [{"protocol": "TCP", "port": port}]}

@@ -11,15 +11,14 @@ import pulumi
 import yaml
 from pydantic import Field, model_validator
 
-from modules.manifest import Manifest
-from modules.serving import service, to_names, toleration
+from modules.published import make
+from modules.serving import locked_down, open_to, service, to_names, toleration, unprivileged
 from modules.serving_slo_rules import Objective, rules
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from modules.vllm_pod import PORT as MODEL_PORT
 from sitewright.site.names import POOL_LABEL
 
 PORT = 9090
-USER = 65534
 SETTINGS, DATA = "/etc/prometheus", "/prometheus"
 SCRAPE_SECONDS = 15
 MODELS_JOB = "models"
@@ -97,16 +96,8 @@ class ServingSlo(pulumi.ComponentResource):
         self, spec: ServingSloSpec, image: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("sitewright:modules:ServingSlo", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(image).apply(
-            lambda found: _deployment(spec.model_copy(update={"image": found}))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "Deployment":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            name = f"{manifest['metadata']['name']}-{manifest['kind'].lower()}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        made = pulumi.Output.from_input(image).apply(lambda found: {"image": found})
+        self.ready = make(self, spec, made, render)
         self.register_outputs({})
 
 
@@ -210,13 +201,7 @@ def _pod(spec: ServingSloSpec) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(own_volumes=True),
         "containers": [_container(spec)],
         "volumes": [
             {"name": "settings", "configMap": {"name": spec.name}},
@@ -250,11 +235,7 @@ def _container(spec: ServingSloSpec) -> dict[str, Any]:
             "timeoutSeconds": 10,
             "failureThreshold": 4,
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": locked_down(),
         "resources": {
             "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
             "limits": {"memory": quantity(spec.memory)},
@@ -272,7 +253,6 @@ def _probe(path: str) -> dict[str, Any]:
 
 def _network_policy(spec: ServingSloSpec) -> dict[str, Any]:
     """Pods of the namespace may look; it reaches names and models only."""
-    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
     models = {"matchLabels": {"app.kubernetes.io/component": "vllm"}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -281,9 +261,7 @@ def _network_policy(spec: ServingSloSpec) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": _labels(spec)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [
-                {"from": [{"podSelector": {}}, *networks], "ports": [{"protocol": "TCP", "port": PORT}]}
-            ],
+            "ingress": [open_to(spec.clients, PORT)],
             "egress": [
                 to_names(),
                 {"to": [{"podSelector": models}], "ports": [{"protocol": "TCP", "port": MODEL_PORT}]},

@@ -13,7 +13,7 @@ import pulumi
 from pydantic import Field, model_validator
 
 from modules.high_speed_net import Fabric, wire
-from modules.manifest import Manifest
+from modules.published import make
 from modules.serving import service
 from modules.vllm_pod import (
     PORT,
@@ -74,16 +74,7 @@ class VllmGroupService(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:VllmGroupService", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(published).apply(
-            lambda found: _groups(spec.model_copy(update=dict(found)))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "LeaderWorkerSet":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            name = f"{spec.name}-{manifest['kind'].lower()}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.ready = make(self, spec, published, render)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from modules.serving import toleration
+from modules.serving import open_to, toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL, model_name
 
@@ -213,7 +213,6 @@ def network_policy(spec: VllmServiceSpec) -> dict[str, Any]:
 
     Probes need no rule: the kubelet of a pod's own node is always let in.
     """
-    networks = [{"ipBlock": {"cidr": str(network)}} for network in spec.clients]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -221,12 +220,7 @@ def network_policy(spec: VllmServiceSpec) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": labels(spec)},
             "policyTypes": ["Ingress"],
-            "ingress": [
-                {
-                    "from": [{"podSelector": {}}, *networks],
-                    "ports": [{"protocol": "TCP", "port": PORT}],
-                }
-            ],
+            "ingress": [open_to(spec.clients, PORT)],
         },
     }
 

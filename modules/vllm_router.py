@@ -11,8 +11,16 @@ from typing import Annotated, Any, Literal
 import pulumi
 from pydantic import AfterValidator, Field
 
-from modules.manifest import Manifest
-from modules.serving import disruption_budget, reads_pods, service, to_api_servers, toleration
+from modules.published import make
+from modules.serving import (
+    disruption_budget,
+    locked_down,
+    reads_pods,
+    service,
+    to_api_servers,
+    toleration,
+    unprivileged,
+)
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from modules.vllm_pod import PORT as MODEL_PORT
 from modules.vllm_pod import PRIORITY_CLASS
@@ -82,16 +90,7 @@ class VllmRouter(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:VllmRouter", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(published).apply(
-            lambda found: _deployment(spec.model_copy(update=dict(found)))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "Deployment":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            name = f"{spec.name}-{manifest['kind'].lower()}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.ready = make(self, spec, published, render)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 
@@ -156,12 +155,7 @@ def _pod(spec: VllmRouterSpec) -> dict[str, Any]:
                 "labelSelector": {"matchLabels": _labels(spec)},
             }
         ],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65534,
-            "runAsGroup": 65534,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(),
         "containers": [_container(spec)],
         "volumes": [
             {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
@@ -186,11 +180,7 @@ def _container(spec: VllmRouterSpec) -> dict[str, Any]:
         # Not ready without a replica: the gateway then says 503 instead of waiting.
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
         "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": locked_down(),
         "resources": {
             "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
             "limits": {"memory": quantity(spec.memory)},

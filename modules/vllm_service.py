@@ -5,6 +5,7 @@ from typing import Any
 import pulumi
 
 from modules.manifest import Manifest
+from modules.published import make
 from modules.serving import disruption_budget, service
 from modules.vllm_pod import (
     MIN_READY_SECONDS,
@@ -60,16 +61,7 @@ class VllmService(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:VllmService", spec.name, None, opts)
-        rendered = pulumi.Output.from_input(published).apply(
-            lambda found: _deployment(spec.model_copy(update=dict(found)))
-        )
-        self.ready: list[pulumi.Resource] = []
-        for manifest in render(spec):
-            if manifest["kind"] == "Deployment":
-                # Kind and name do not depend on what is published, so the plan is whole before that exists.
-                manifest["spec"] = rendered["spec"]
-            name = f"{spec.name}-{manifest['kind'].lower()}"
-            self.ready.append(Manifest(manifest, name, pulumi.ResourceOptions(parent=self)))
+        self.ready = make(self, spec, published, render)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 

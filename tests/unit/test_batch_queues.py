@@ -18,6 +18,7 @@ from sitewright.artifacts.recipes import load_recipe
 from sitewright.site.files import REPOSITORY
 from sitewright.tuning.template import TEMPLATE, TrainingTemplate, Turn, job
 from tests.unit.golden import cases, check
+from tests.unit.mock_engine import Engine
 
 GIB = 2**30
 FLAVOR = {"pool": "gpu", "fine_tuning": {"cpus": 1, "memory": 2 * GIB}}
@@ -211,18 +212,6 @@ def test_other_settings_are_other_pods():
 def test_a_wrong_value_is_refused_by_name(more, message):
     with pytest.raises(ValidationError, match=f"(?s){message}"):
         spec(**more)
-
-
-class Engine(pulumi.runtime.Mocks):
-    def __init__(self) -> None:
-        self.made: dict[str, dict] = {}
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict]:
-        self.made[args.name] = args.inputs
-        return args.name, args.inputs
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict, None]:
-        raise AssertionError(args.token)
 
 
 def test_the_component_applies_what_is_rendered_with_the_image_that_is_published():

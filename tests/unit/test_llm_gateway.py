@@ -12,6 +12,7 @@ from modules.llm_gateway import KEYS, SETTINGS, SLACK_SECONDS, LlmGateway, rende
 from modules.llm_gateway_config import LitellmConfig
 from modules.llm_gateway_spec import LlmGatewaySpec
 from tests.unit.golden import cases, check
+from tests.unit.mock_engine import Engine
 
 TINY = {"name": "tiny", "targets": [{"api_base": "http://tiny.default.svc:8000/v1"}]}
 OTHER = {"name": "other", "targets": [{"api_base": "http://other.default.svc:8000/v1"}]}
@@ -273,18 +274,6 @@ def target(**more) -> list[dict]:
 def test_a_wrong_value_is_refused_by_name(more, message):
     with pytest.raises(ValidationError, match=f"(?s){message}"):
         spec(**more)
-
-
-class Engine(pulumi.runtime.Mocks):
-    def __init__(self) -> None:
-        self.made: dict[str, dict] = {}
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict]:
-        self.made[args.name] = args.inputs
-        return args.name, args.inputs
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict, None]:
-        raise AssertionError(args.token)
 
 
 def test_the_component_applies_what_is_rendered_with_what_is_published_and_the_keys_of_the_program():
