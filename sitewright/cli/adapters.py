@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -10,8 +11,8 @@ from rich.table import Table
 from sitewright.errors import SitewrightError
 from sitewright.site import load
 from sitewright.site.files import display
+from sitewright.tuning import adapter_files, release, runs
 from sitewright.tuning import adapters as published
-from sitewright.tuning import release, runs
 from sitewright.tuning.cluster import Cluster
 
 _namespace = click.option(
@@ -95,6 +96,22 @@ def publish(run: str, name: str, better_by: float, unjudged: bool, dry_run: bool
         click.echo(f"  {pod} serves it")
     click.echo(f'Next: ask for "model": "{adapter.id}" where {adapter.model} is served, or put it on trial:')
     click.echo(f"  sitewright adapters canary <environment> <alias> {adapter.id} --percent 10")
+
+
+@adapters.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("base", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def check(directory: Path, base: Path) -> None:
+    """Say whether vLLM would use the LoRA adapter in DIRECTORY beside the model in BASE.
+
+    \b
+    From their files alone; needs no cluster, reads only, changes nothing. `publish` does it by itself.
+    Exit status: 0 it would, 1 it would not.
+    Example:     sitewright adapters check adapter/ /shared/models/apertus-8b
+    """
+    if against := adapter_files.faults(directory, base):
+        raise SitewrightError(f"{directory}: {'; '.join(against)}", "Nothing of it was published.")
+    click.echo(f"{directory}: every matrix fits a layer of {base.name}")
 
 
 @adapters.command()

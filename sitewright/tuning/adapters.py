@@ -15,6 +15,7 @@ from typing import Any
 
 from sitewright.artifacts.recipes import file_digest
 from sitewright.errors import SitewrightError
+from sitewright.tuning.adapter_files import CONFIG, faults
 from sitewright.tuning.cluster import Cluster
 from sitewright.tuning.runs import ADAPTER, RECORD, Run
 from sitewright.tuning.template import ADAPTERS, TrainingTemplate
@@ -22,7 +23,6 @@ from sitewright.tuning.template import ADAPTERS, TrainingTemplate
 # What vLLM joins to a path must not lead out of it.
 NAME = r"^[a-z0-9][a-z0-9.-]{0,62}$"
 VERSION = re.compile(r"^(?P<name>.+)--v(?P<number>[1-9][0-9]*)$")
-CONFIG = "adapter_config.json"  # by which vLLM knows an adapter
 PORT = 8000  # of vLLM
 ANY_SAMPLE = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "answer": None}
 
@@ -82,7 +82,7 @@ def publish(template: TrainingTemplate, run: Run, name: str) -> Adapter:
     """The next version of `name`, with the files of a finished LoRA run.
 
     Raises: SitewrightError when the run is not finished, was no LoRA run, belongs to other weights than those that are
-    served now, or left files that are not those it recorded. Nothing is published then.
+    served now, or left files that are not those it recorded or that vLLM would not use. Nothing is published then.
     """
     record = run.record
     if record is None:
@@ -153,6 +153,8 @@ def _fits(template: TrainingTemplate, run: Run, model: str, source: Path, record
             f"{source}: {', '.join(wrong) or 'files'} not as the run recorded them",
             "Resume or repeat the run.",
         )
+    if against := faults(source, template.seen_here(template.models[model].path)):
+        raise SitewrightError(f"{run.id} would not be served: {'; '.join(against)}")
 
 
 def _is(path: Path, digest: str) -> bool:

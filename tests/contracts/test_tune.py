@@ -20,6 +20,7 @@ from modules.fine_tuning import FineTuningSpec, render
 from sitewright.cli import main
 from tests.contracts.fake_hypervisor import api_server
 from tests.tokenizer import tokenizer_of_words
+from tests.unit.adapter import safetensors, write_adapter, write_base
 from tests.unit.golden import DATA
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -43,6 +44,7 @@ class Researcher:
         self.shared = folder / "shared"
         (self.shared / "runs").mkdir(parents=True)
         tokenizer_of_words(self.shared / "models/tiny")
+        write_base(self.shared / "models/tiny")
         self.folder = folder
         self.train, self.held_out, self.recipe = (folder / n for n in ("t.jsonl", "e.jsonl", "r.yaml"))
         self.train.write_text(json.dumps(ROW) + "\n")
@@ -78,10 +80,8 @@ class Researcher:
 
     def pod_finishes(self, run: str, before: float, after: float) -> None:
         directory = self.shared / "runs" / run
-        (directory / "adapter").mkdir()
-        files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"weights"}
-        for name, content in files.items():
-            (directory / "adapter" / name).write_bytes(content)
+        write_adapter(directory / "adapter")
+        files = {path.name: path.read_bytes() for path in (directory / "adapter").iterdir()}
         record = {
             "request": json.loads((directory / "request.json").read_text()),
             "adapter_files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -227,7 +227,8 @@ def test_a_published_adapter_leads_back_to_its_data(researcher: Researcher) -> N
     record = json.loads(researcher.types("adapters", "show", "alps--v1").output)
     assert record["request"]["data_digest"]
     directory = researcher.shared / "adapters/tiny/alps--v1"
-    assert (directory / "adapter_model.safetensors").read_bytes() == b"weights"
+    made = researcher.shared / "runs" / run / "adapter/adapter_model.safetensors"
+    assert (directory / made.name).read_bytes() == made.read_bytes()
 
 
 def test_a_file_that_is_not_as_the_run_left_it_is_not_published(researcher: Researcher) -> None:
@@ -237,6 +238,15 @@ def test_a_file_that_is_not_as_the_run_left_it_is_not_published(researcher: Rese
     said = researcher.types("adapters", "publish", run, "alps", status=1).output
     assert "adapter_model.safetensors" in said
     assert "alps--v1" not in researcher.types("adapters", "list").output
+
+
+def test_an_adapter_that_vllm_would_not_use_is_not_published(researcher: Researcher) -> None:
+    run = researcher.submits()
+    safetensors(researcher.shared / "models/tiny/model.safetensors", {"lm_head.weight": (256, 64)})
+    researcher.pod_finishes(run, before=2.0, after=1.0)
+    said = researcher.types("adapters", "publish", run, "alps", status=1).output
+    assert "the base has no layers.0.self_attn.q_proj; it has lm_head" in said
+    assert not (researcher.shared / "adapters").exists()
 
 
 @pytest.mark.parametrize("name", ["../etc", "Alps", "a--b", ""])
