@@ -20,6 +20,7 @@ from modules.serving import (
     disruption_budget,
     locked_down,
     open_to,
+    open_to_watcher,
     service,
     spread_over_nodes,
     to_names,
@@ -30,7 +31,8 @@ from modules.spec import quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
 
-PORT = 4000
+PORT, METRICS_PORT = 4000, 9400
+COMPONENT = "llm-gateway"  # its label
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 300  # 12 on two idle cores, most of it imports
@@ -38,7 +40,12 @@ SETTINGS, KEYS = "/etc/gateway", "/run/gateway/keys"
 HERE = Path(__file__).parent
 PROGRAMS = {
     name: (HERE / name).read_text(encoding="utf-8")
-    for name in ("llm_gateway_auth.py", "llm_gateway_server.py", "llm_gateway_targets.py")
+    for name in (
+        "llm_gateway_auth.py",
+        "llm_gateway_metrics.py",
+        "llm_gateway_server.py",
+        "llm_gateway_targets.py",
+    )
 }
 
 
@@ -180,7 +187,10 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
         "image": spec.image,
         "command": [spec.python, f"{SETTINGS}/llm_gateway_server.py"],
         "env": _environment(spec),
-        "ports": [{"name": "http", "containerPort": PORT}],
+        "ports": [
+            {"name": "http", "containerPort": PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
         # Native sleep: the image needs no shell.
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "startupProbe": {**alive, "periodSeconds": 2, "failureThreshold": START_SECONDS // 2},
@@ -211,6 +221,7 @@ def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     plain = {
         "HOME": "/tmp",
         "GATEWAY_PORT": str(PORT),
+        "GATEWAY_METRICS_PORT": str(METRICS_PORT),
         "GATEWAY_KEYS": KEYS,
         "GATEWAY_MAX_OPEN": str(spec.max_open),
         "GATEWAY_MAX_BODY": str(spec.max_body),
@@ -241,7 +252,7 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": _labels(spec)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [open_to(spec.clients, PORT)],
+            "ingress": [open_to(spec.clients, PORT), open_to_watcher(METRICS_PORT)],
             "egress": [to_names(), *_to_targets(spec)],
         },
     }
@@ -259,4 +270,4 @@ def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -
 
 
 def _labels(spec: LlmGatewaySpec) -> dict[str, str]:
-    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "llm-gateway"}
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": COMPONENT}

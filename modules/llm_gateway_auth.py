@@ -172,8 +172,11 @@ async def user_api_key_auth(request: Any, api_key: str | None) -> Any:
     try:
         team = KEYS.team((api_key or "").removeprefix("Bearer ").strip())
         allowed = allowed_models(_policy(), team)
+        request.state.team = team
         if request.method == "POST":
-            check_request(await _body(request), allowed)
+            body = await _body(request)
+            check_request(body, allowed)
+            request.state.model = body["model"]
     except Refused as refusal:
         raise ProxyException(str(refusal), type="gateway_error", param=None, code=refusal.status) from None
     return UserAPIKeyAuth(api_key=f"team:{team}", team_id=team, user_id=team, models=allowed)

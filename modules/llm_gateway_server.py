@@ -2,7 +2,7 @@
 
 LiteLLM mounts over a hundred paths, some of which ask for no key, and takes orders from headers and query strings. What
 is not on the list here never reaches it. Run in the gateway's pod as `python llm_gateway_server.py`, beside
-config.yaml, policy.json, llm_gateway_auth.py and llm_gateway_targets.py; no other module of ours is there.
+config.yaml, policy.json and the other `llm_gateway_*.py` that the ConfigMap holds; no other module of ours is there.
 """
 
 import json
@@ -119,14 +119,16 @@ def main() -> None:
     os.environ["CONFIG_FILE_PATH"] = str(here / "config.yaml")
     # Without one LiteLLM lets everybody in where its hook is not loaded. Nobody learns this one.
     os.environ["LITELLM_MASTER_KEY"] = f"sk-{secrets.token_urlsafe(32)}"
+    import llm_gateway_metrics  # type: ignore[import-not-found]
     import llm_gateway_targets  # type: ignore[import-not-found]
     import uvicorn
 
     llm_gateway_targets.install()
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
+    door = Door(app, int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"]))
     uvicorn.run(
-        Door(app, int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"])),
+        llm_gateway_metrics.serve(door, int(os.environ["GATEWAY_METRICS_PORT"])),
         host=os.environ.get("GATEWAY_HOST", "0.0.0.0"),
         port=int(os.environ["GATEWAY_PORT"]),
         timeout_graceful_shutdown=int(os.environ["GRACEFUL_SHUTDOWN_TIMEOUT"]),

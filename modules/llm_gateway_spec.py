@@ -12,6 +12,7 @@ from modules.serving import pods_of
 from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, TAINT, Model
 from sitewright.site.names import model_name
 
+NAME = "llm-gateway"
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,127}$"
 TEAM_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,126}$"  # also the name of an entry of a Secret
 API_BASE = r"^https?://[^/\s]+(/[^/\s]+)*/v1$"  # LiteLLM appends /chat/completions to it
@@ -94,9 +95,7 @@ class Team(Model):
 
 
 class LlmGatewaySpec(Model):
-    name: Annotated[str, AfterValidator(model_name)] = Field(
-        "llm-gateway", description="DNS name of the service"
-    )
+    name: Annotated[str, AfterValidator(model_name)] = Field(NAME, description="DNS name of the service")
     namespace: str = Field("default", pattern=DNS_LABEL)
     image: str = Field(description="container image by digest")
     python: str = Field(description="interpreter of the software environment, as a node sees it")

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 NOBODY = 65534
+WATCHER = "serving-slo"  # label of the component that reads metrics
 
 
 def service(
@@ -135,3 +136,9 @@ def open_to(clients: Iterable[IPv4Network], port: int) -> dict[str, Any]:
     """Ingress rule of a network policy: pods of the namespace, and these networks."""
     networks = [{"ipBlock": {"cidr": str(network)}} for network in clients]
     return {"from": [{"podSelector": {}}, *networks], "ports": [{"protocol": "TCP", "port": port}]}
+
+
+def open_to_watcher(port: int) -> dict[str, Any]:
+    """Ingress rule of a network policy: whoever reads metrics in the namespace, nobody else."""
+    watcher = {"podSelector": {"matchLabels": {"app.kubernetes.io/component": WATCHER}}}
+    return {"from": [watcher], "ports": [{"protocol": "TCP", "port": port}]}

@@ -1,4 +1,4 @@
-"""Prometheus beside the models of a cluster: it scrapes every replica, and calls when an objective is missed.
+"""Prometheus beside the models of a cluster: it scrapes all that answers, and calls when an objective is missed.
 
 Where a site has an operator for Prometheus, `render_for_operator` gives the same rules in its form, to apply there.
 """
@@ -12,16 +12,15 @@ import yaml
 from pydantic import Field, model_validator
 
 from modules.published import make
-from modules.serving import locked_down, open_to, service, to_names, toleration, unprivileged
+from modules.serving import WATCHER, locked_down, open_to, service, to_names, toleration, unprivileged
 from modules.serving_slo_rules import Objective, rules
+from modules.serving_slo_watched import MODELS, Watched, jobs, watched
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
-from modules.vllm_pod import PORT as MODEL_PORT
 from sitewright.site.names import POOL_LABEL
 
 PORT = 9090
 SETTINGS, DATA = "/etc/prometheus", "/prometheus"
 SCRAPE_SECONDS = 15
-MODELS_JOB = "models"
 
 
 class ServingSloSpec(Model):
@@ -34,6 +33,8 @@ class ServingSloSpec(Model):
     stored: int = Field(128 * MEBI, ge=64 * MEBI, description="bytes of samples; the oldest go first")
     days: int = Field(15, ge=1, description="samples are kept at most")
     objectives: tuple[Objective, ...] = Field(min_length=1, description="one for each model")
+    gateway: str | None = Field(None, pattern=DNS_LABEL, description="name of the LlmGateway before them")
+    routed: tuple[str, ...] = Field((), description="models with a VllmRouter before them")
     node_port: int | None = Field(None, ge=30000, le=32767)
     clients: tuple[IPv4Network, ...] = Field((), description="who may ask, beside pods of the namespace")
 
@@ -42,6 +43,8 @@ class ServingSloSpec(Model):
         names = [objective.model for objective in self.objectives]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"objectives: {', '.join(twice)} is there twice")
+        if strange := sorted(set(self.routed) - set(names)):
+            raise ValueError(f"routed: {', '.join(strange)} has no objective")
         if self.stored * 2 > self.memory:
             raise ValueError("stored: more than half of memory, and Prometheus needs the other half itself")
         return self
@@ -50,7 +53,7 @@ class ServingSloSpec(Model):
 def render(spec: ServingSloSpec) -> list[dict[str, Any]]:
     """The manifests of Prometheus, in the order they are applied."""
     front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
-    names = [_names(spec, one.model) for one in spec.objectives]
+    names = [_names(spec, one) for one in _watched(spec)]
     return [_network_policy(spec), *names, _settings(spec), front, _deployment(spec)]
 
 
@@ -70,7 +73,7 @@ def render_for_operator(spec: ServingSloSpec) -> list[dict[str, Any]]:
                         "interval": f"{SCRAPE_SECONDS}s",
                         "honorLabels": True,
                         "relabelings": [
-                            {"targetLabel": "job", "replacement": MODELS_JOB},
+                            {"targetLabel": "job", "replacement": MODELS},
                             {
                                 "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
                                 "targetLabel": "model_name",
@@ -84,7 +87,7 @@ def render_for_operator(spec: ServingSloSpec) -> list[dict[str, Any]]:
             "apiVersion": group,
             "kind": "PrometheusRule",
             "metadata": _metadata(spec),
-            "spec": rules(spec.objectives),
+            "spec": rules(spec.objectives, spec.gateway, spec.routed),
         },
     ]
 
@@ -111,53 +114,32 @@ def config(spec: ServingSloSpec) -> dict[str, Any]:
         },
         "rule_files": [f"{SETTINGS}/rules.yml"],
         "scrape_configs": [
-            {
-                "job_name": MODELS_JOB,
-                # vLLM names the model itself; the label of the target is for `up`.
-                "honor_labels": True,
-                # Debian's Prometheus knows no Kubernetes; the names of pods without a virtual address are enough.
-                "dns_sd_configs": [
-                    {
-                        "names": [f"{_replicas(one.model)}.{spec.namespace}.svc.cluster.local"],
-                        "type": "A",
-                        "port": MODEL_PORT,
-                        "refresh_interval": f"{SCRAPE_SECONDS}s",
-                    }
-                    for one in spec.objectives
-                ],
-                "relabel_configs": [
-                    {
-                        "source_labels": ["__meta_dns_name"],
-                        "regex": r"(.+)-replicas\..+",
-                        "target_label": "model_name",
-                    }
-                ],
-            },
+            *jobs(_watched(spec), spec.namespace, SCRAPE_SECONDS),
             {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]},
         ],
     }
 
 
-def _replicas(model: str) -> str:
-    return f"{model}-replicas"
+def _watched(spec: ServingSloSpec) -> list[Watched]:
+    return watched([one.model for one in spec.objectives], spec.routed, spec.gateway)
 
 
-def _names(spec: ServingSloSpec, model: str) -> dict[str, Any]:
-    """A name in the cluster's DNS with the addresses of all replicas, also of those that are not ready."""
+def _names(spec: ServingSloSpec, of: Watched) -> dict[str, Any]:
+    """A name in the cluster's DNS with the addresses of all pods, also of those that are not ready."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             **_metadata(spec),
-            "name": _replicas(model),
+            "name": of.names,
             # Applied before its pods exist, and never with an address of its own.
             "annotations": {"pulumi.com/skipAwait": "true"},
         },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"app.kubernetes.io/name": model},
-            "ports": [{"name": "http", "port": MODEL_PORT}],
+            "selector": {"app.kubernetes.io/name": of.name},
+            "ports": [{"name": "http", "port": of.port}],
         },
     }
 
@@ -165,7 +147,9 @@ def _names(spec: ServingSloSpec, model: str) -> dict[str, Any]:
 def _data(spec: ServingSloSpec) -> dict[str, str]:
     return {
         "prometheus.yml": yaml.safe_dump(config(spec), sort_keys=False),
-        "rules.yml": yaml.safe_dump(rules(spec.objectives), sort_keys=False, width=1000),
+        "rules.yml": yaml.safe_dump(
+            rules(spec.objectives, spec.gateway, spec.routed), sort_keys=False, width=1000
+        ),
     }
 
 
@@ -252,8 +236,8 @@ def _probe(path: str) -> dict[str, Any]:
 
 
 def _network_policy(spec: ServingSloSpec) -> dict[str, Any]:
-    """Pods of the namespace may look; it reaches names and models only."""
-    models = {"matchLabels": {"app.kubernetes.io/component": "vllm"}}
+    """Pods of the namespace may look; it reaches names and what it watches only."""
+    kinds = dict.fromkeys((one.component, one.port) for one in _watched(spec))
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -264,7 +248,13 @@ def _network_policy(spec: ServingSloSpec) -> dict[str, Any]:
             "ingress": [open_to(spec.clients, PORT)],
             "egress": [
                 to_names(),
-                {"to": [{"podSelector": models}], "ports": [{"protocol": "TCP", "port": MODEL_PORT}]},
+                *(
+                    {
+                        "to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/component": component}}}],
+                        "ports": [{"protocol": "TCP", "port": port}],
+                    }
+                    for component, port in kinds
+                ),
             ],
         },
     }
@@ -275,4 +265,4 @@ def _metadata(spec: ServingSloSpec) -> dict[str, Any]:
 
 
 def _labels(spec: ServingSloSpec) -> dict[str, str]:
-    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "serving-slo"}
+    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": WATCHER}

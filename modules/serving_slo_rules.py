@@ -1,26 +1,22 @@
-"""What Prometheus works out of vLLM's metrics, and when it calls for somebody.
-
-Burn rates: an objective of 99.9 % allows 1 bad request in 1,000 over 30 days. An alert fires when what is allowed is
-used up so much faster than that, over a long window and still over a short one. Source: Google, The Site Reliability
-Workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
-"""
+"""What Prometheus works out of vLLM's metrics, and when it calls for somebody."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from modules import serving_slo_front as before
+from modules.serving_slo_form import BURNS, WINDOWS, burning, record, said
 from modules.spec import Model
 from sitewright.site.names import model_name
 from sitewright.site.serving_values import first_word_bound
 from sitewright.vllm_metrics import CACHE, FINISHED, FIRST_WORD, NEXT_WORD, REJECTED, RUNNING, STEPS, WAITING
 
-WINDOWS = ("5m", "30m", "1h", "6h")
 STALL_SECONDS = 120
 MISSING_FOR = "15m"  # a replica may take so long to load (startup_budget of a model)
 DOWN_FOR = "2m"
 REJECTED_SHARE = 0.05
-RUNBOOKS = "docs/runbooks"
+MISSED = "model-misses-its-objective.md"
 
 
 class Objective(Model):
@@ -35,20 +31,10 @@ class Objective(Model):
     in_time: float = Field(0.95, gt=0, lt=1, description="share of requests that wait no longer")
 
 
-class Burn(NamedTuple):
-    """times: faster than the objective allows; both windows must show it."""
-
-    times: float
-    long: str
-    short: str
-    severity: str
-
-
-BURNS = (Burn(14.4, "1h", "5m", "page"), Burn(6, "6h", "30m", "ticket"))
-
-
-def rules(objectives: Iterable[Objective]) -> dict[str, Any]:
-    """Prometheus' rule file."""
+def rules(
+    objectives: Iterable[Objective], gateway: str | None = None, routed: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Prometheus' rule file. gateway, routed: as modules/serving_slo_watched.py takes them."""
     objectives = tuple(objectives)
     return {
         "groups": [
@@ -57,30 +43,30 @@ def rules(objectives: Iterable[Objective]) -> dict[str, Any]:
                 {"name": f"model-{one.model}", "interval": "15s", "rules": [*_alerts(one)]}
                 for one in objectives
             ),
+            *(
+                {"name": f"router-{model}", "interval": "15s", "rules": [before.router_alert(model)]}
+                for model in routed
+            ),
+            *([{"name": "gateway", "interval": "15s", "rules": before.gateway_rules()}] if gateway else []),
         ]
     }
 
 
 def _recorded(objectives: tuple[Objective, ...]) -> Iterable[dict[str, str]]:
     for window in WINDOWS:
-        yield _record(f"model:requests_bad:ratio_rate{window}", _bad(window))
+        yield record(f"model:requests_bad:ratio_rate{window}", _bad(window))
         for bound in sorted({one.first_word_seconds for one in objectives}):
-            yield _record(f"model:requests_late:ratio_rate{window}", _late(window, bound), bound)
-    yield _record("model:requests:rate5m", f"sum by (model_name) (rate({FINISHED.name}_total[5m]))")
+            yield record(f"model:requests_late:ratio_rate{window}", _late(window, bound), bound)
+    yield record("model:requests:rate5m", f"sum by (model_name) (rate({FINISHED.name}_total[5m]))")
     for share in (0.5, 0.95, 0.99):
         for name, metric in (("first_word", FIRST_WORD), ("next_word", NEXT_WORD)):
             counted = f"sum by (model_name, le) (rate({metric.name}_bucket[5m]))"
-            yield _record(
+            yield record(
                 f"model:{name}_seconds:p{share * 100:g}_5m", f"histogram_quantile({share}, {counted})"
             )
-    yield _record("model:requests_waiting:sum", f"sum by (model_name) ({WAITING.name})")
-    yield _record("model:kv_cache_used:max", f"max by (model_name) ({CACHE.name})")
-    yield _record("model:replicas_up:sum", 'sum by (model_name) (up{job="models"})')
-
-
-def _record(name: str, expression: str, bound: float | None = None) -> dict[str, Any]:
-    rule: dict[str, Any] = {"record": name, "expr": expression}
-    return rule if bound is None else {**rule, "labels": {"within": f"{bound:g}"}}
+    yield record("model:requests_waiting:sum", f"sum by (model_name) ({WAITING.name})")
+    yield record("model:kv_cache_used:max", f"max by (model_name) ({CACHE.name})")
+    yield record("model:replicas_up:sum", 'sum by (model_name) (up{job="models"})')
 
 
 def _bad(window: str) -> str:
@@ -99,18 +85,20 @@ def _late(window: str, bound: float) -> str:
 def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
     name = f'model_name="{of.model}"'
     for burn in BURNS:
-        yield _burning(
+        yield burning(
             "ModelLosesRequests",
             burn,
             f"model:requests_bad:ratio_rate%s{{{name}}} > {burn.times * (1 - of.good):.6g}",
             f"{of.model}: requests end without an answer, {burn.times:g} times more than {of.good:.3%} good ones allow",
+            MISSED,
         )
-        yield _burning(
+        yield burning(
             "ModelAnswersLate",
             burn,
             f'model:requests_late:ratio_rate%s{{{name},within="{of.first_word_seconds:g}"}} > '
             f"{min(burn.times * (1 - of.in_time), 0.99):.6g}",
             f"{of.model}: too many requests wait longer than {of.first_word_seconds:g} s for their first word",
+            MISSED,
         )
     # Of a model that is gone there is no series, and none must count as 0.
     up = f'(sum(up{{job="models",{name}}}) or vector(0))'
@@ -118,13 +106,13 @@ def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
         "alert": "ModelDown",
         "expr": f"{up} == 0",
         "for": DOWN_FOR,
-        **_said("page", f"{of.model}: no replica answers", "replica-missing.md"),
+        **said("page", f"{of.model}: no replica answers", "replica-missing.md"),
     }
     yield {
         "alert": "ModelReplicaMissing",
         "expr": f"{up} < {of.replicas}",
         "for": MISSING_FOR,
-        **_said(
+        **said(
             "ticket", f"{of.model}: {{{{ $value }}}} of {of.replicas} replicas answer", "replica-missing.md"
         ),
     }
@@ -134,10 +122,10 @@ def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
         "alert": "ModelRejectsRequests",
         "expr": f"{rejected} / ({rejected} + {ended} > 0) > {REJECTED_SHARE}",
         "for": "10m",
-        **_said(
+        **said(
             "ticket",
             f"{of.model}: more requests than its replicas take, some get 503",
-            "model-misses-its-objective.md",
+            MISSED,
         ),
     }
     # A long prompt fills the cache for minutes before its first step ends.
@@ -147,24 +135,9 @@ def _alerts(of: Objective) -> Iterable[dict[str, Any]]:
         "alert": "ModelEngineStalled",
         "expr": f"{RUNNING.name}{{{name}}} > 0 and on (instance) {progress} == 0",
         "for": "30s",
-        **_said(
+        **said(
             "page",
             f"{of.model}: replica {{{{ $labels.instance }}}} has requests and does nothing",
             "engine-hangs.md",
         ),
-    }
-
-
-def _burning(alert: str, burn: Burn, condition: str, summary: str) -> dict[str, Any]:
-    return {
-        "alert": alert,
-        "expr": f"{condition % burn.long} and {condition % burn.short}",
-        **_said(burn.severity, summary, "model-misses-its-objective.md"),
-    }
-
-
-def _said(severity: str, summary: str, runbook: str) -> dict[str, Any]:
-    return {
-        "labels": {"severity": severity},
-        "annotations": {"summary": summary, "runbook": f"{RUNBOOKS}/{runbook}"},
     }

@@ -15,6 +15,7 @@ from modules.published import make
 from modules.serving import (
     disruption_budget,
     locked_down,
+    open_to_watcher,
     reads_pods,
     service,
     to_api_servers,
@@ -26,7 +27,7 @@ from modules.vllm_pod import PORT as MODEL_PORT
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL, model_name
 
-PORT = 8080
+PORT, METRICS_PORT = 8080, 29000
 COMPONENT = "vllm-router"  # its label
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
@@ -165,7 +166,8 @@ def _pod(spec: VllmRouterSpec) -> dict[str, Any]:
 
 
 def _container(spec: VllmRouterSpec) -> dict[str, Any]:
-    listen = ["--host", "0.0.0.0", "--port", str(PORT)]
+    metrics = ["--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT)]
+    listen = ["--host", "0.0.0.0", "--port", str(PORT), *metrics]
     ready = {"httpGet": {"path": "/readiness", "port": PORT}}
     alive = {"httpGet": {"path": "/liveness", "port": PORT}}
     return {
@@ -174,7 +176,10 @@ def _container(spec: VllmRouterSpec) -> dict[str, Any]:
         "command": [spec.python, "-m", "vllm_router.launch_router"],
         "args": [*listen, *arguments(spec)],
         "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
-        "ports": [{"name": "http", "containerPort": PORT}],
+        "ports": [
+            {"name": "http", "containerPort": PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "startupProbe": {**alive, "periodSeconds": 1, "failureThreshold": START_SECONDS},
         # Not ready without a replica: the gateway then says 503 instead of waiting.
@@ -205,6 +210,7 @@ def _network_policy(spec: VllmRouterSpec) -> dict[str, Any]:
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {"from": [{"podSelector": clients}], "ports": [{"protocol": "TCP", "port": PORT}]},
+                open_to_watcher(METRICS_PORT),
             ],
             "egress": [
                 {"to": [{"podSelector": replicas}], "ports": [{"protocol": "TCP", "port": MODEL_PORT}]},

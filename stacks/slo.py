@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pulumi
 
+from modules.llm_gateway_spec import NAME
 from modules.serving_slo import ServingSlo, ServingSloSpec
 from modules.serving_slo_rules import Objective
 from sitewright.site import Site
@@ -28,6 +29,7 @@ def slo(
 
 
 def _spec(site: Site, wanted: Slo) -> ServingSloSpec:
+    gateway = site.services.gateway
     said = {objective.model: objective.model_dump() for objective in wanted.objectives}
     return ServingSloSpec(
         image="",
@@ -36,6 +38,10 @@ def _spec(site: Site, wanted: Slo) -> ServingSloSpec:
         memory=wanted.memory,
         stored=wanted.memory // 4,
         node_port=wanted.node_port,
+        gateway=NAME if gateway and gateway.cluster == wanted.cluster else None,
+        routed=tuple(
+            model.name for model in site.services.models if model.cluster == wanted.cluster and model.router
+        ),
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
         objectives=tuple(
             Objective.model_validate(

@@ -9,7 +9,7 @@ import pytest
 
 from sitewright.site.serving_values import FIRST_WORD_BOUNDS
 from sitewright.vllm_metrics import METRICS
-from tests.lab.conftest import MODEL, eventually
+from tests.lab.conftest import GATEWAY, MODEL, eventually
 from tests.load import OpenLoop
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -61,6 +61,16 @@ def test_answers_are_counted_and_timed():
     assert value('model:requests_bad:ratio_rate5m{model_name="tiny"}') in (0.0, pytest.approx(0, nan_ok=True))
 
 
+def test_the_gateway_counts_what_its_users_got(key):
+    with OpenLoop(f"{GATEWAY}/v1", "tiny", rate=2, key=key) as load:
+        load.wait_for(10)
+    assert load.failed == []
+    answered = 'sum(gateway:requests:rate5m{model="tiny",team="demo",outcome="answered"})'
+    assert eventually(lambda: value(answered) > 0, 120)
+    assert value('sum(up{job="gateways"})') == 2
+    assert value("gateway:requests_bad:ratio_rate5m") == 0
+
+
 def test_a_missing_replica_is_told_and_the_runbook_brings_it_back(kubectl, runbook):
     missing = 'ALERTS{alertname="ModelReplicaMissing"}'
     book = runbook("replica-missing")
@@ -76,7 +86,12 @@ def test_a_missing_replica_is_told_and_the_runbook_brings_it_back(kubectl, runbo
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("engine-hangs", (1, 2, 3)), ("model-misses-its-objective", (1, 2))]
+    ("name", "steps"),
+    [
+        ("engine-hangs", (1, 2, 3)),
+        ("model-misses-its-objective", (1, 2)),
+        ("gateway-loses-requests", (1, 2, 3)),
+    ],
 )
 def test_the_other_runbooks_of_alerts_can_be_followed(runbook, name: str, steps: tuple[int, ...]):
     book = runbook(name)

@@ -209,7 +209,11 @@ def test_a_trojan_reaches_names_and_targets_only():
 
 @pytest.mark.parametrize("clients", [[], ["10.77.0.0/24"]])
 def test_only_the_namespace_and_the_named_clients_reach_the_port(clients):
-    [rule] = one(spec(clients=clients), "NetworkPolicy")["spec"]["ingress"]
+    rule, metrics = one(spec(clients=clients), "NetworkPolicy")["spec"]["ingress"]
+    assert metrics["from"] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "serving-slo"}}}
+    ]
+    assert metrics["ports"] == [{"protocol": "TCP", "port": 9400}]
     assert rule["from"] == [{"podSelector": {}}, *({"ipBlock": {"cidr": network}} for network in clients)]
 
 

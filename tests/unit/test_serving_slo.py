@@ -10,12 +10,15 @@ import yaml
 from pydantic import ValidationError
 
 from modules.serving_slo import ServingSloSpec, config, render, render_for_operator
-from modules.serving_slo_rules import RUNBOOKS, Objective, rules
+from modules.serving_slo_form import RUNBOOKS
+from modules.serving_slo_rules import Objective, rules
 from sitewright.vllm_metrics import METRICS
 from tests.unit.golden import cases, check
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = Objective(model="tiny", replicas=2)
+TINYS = rules([TINY])["groups"]
+FRONT = [group for group in rules([TINY], "llm-gateway", ["tiny"])["groups"] if group not in TINYS]
 
 
 def spec(**more) -> ServingSloSpec:
@@ -39,8 +42,10 @@ def test_rendered_manifests_are_the_recorded_ones(case):
 
 
 def test_prometheus_accepts_its_settings_and_the_rules(tmp_path):
-    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules([TINY])))
-    settings = config(spec()) | {"rule_files": [str(tmp_path / "rules.yml")]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": TINYS + FRONT}))
+    settings = config(spec(gateway="llm-gateway", routed=["tiny"])) | {
+        "rule_files": [str(tmp_path / "rules.yml")]
+    }
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
     assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yml")
 
@@ -140,17 +145,56 @@ SITUATIONS = {
 }
 
 
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path):
-    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules([TINY])))
+def requests(outcome: str, values: str) -> dict[str, str]:
+    labels = f'team="climate",model="tiny",outcome="{outcome}"'
+    return {"series": f"llm_gateway_requests_total{{{labels}}}", "values": values}
+
+
+def known(values: str) -> dict[str, str]:
+    labels = 'job="routers",model_name="tiny",instance="10.0.0.9:29000"'
+    return {"series": f"vllm_router_active_workers{{{labels}}}", "values": values}
+
+
+GATEWAY = {"series": 'up{job="gateways",instance="10.0.0.7:9400"}', "values": "1x400"}
+BEFORE_THE_MODELS = {
+    "all is well": ([GATEWAY, *HEALTHY, known("2x400"), requests("answered", "0+60x400")], set()),
+    "users send nonsense, too much, or leave": (
+        [
+            GATEWAY,
+            requests("answered", "0+60x400"),
+            *(requests(outcome, "0+60x400") for outcome in ("refused", "limited", "left")),
+        ],
+        set(),
+    ),
+    "one stream in a hundred is cut": (
+        [GATEWAY, requests("answered", "0+990x400"), requests("cut", "0+10x400")],
+        {"GatewayLosesRequests/ticket"},
+    ),
+    "one request in ten finds no model": (
+        [GATEWAY, requests("answered", "0+90x400"), requests("overloaded", "0+10x400")],
+        {"GatewayLosesRequests/page", "GatewayLosesRequests/ticket"},
+    ),
+    "no gateway is there": ([], {"GatewayDown/page"}),
+    "a router keeps a replica that is gone": (
+        [GATEWAY, *up("1x400"), known("2x400")],
+        {"RouterDisagrees/ticket"},
+    ),
+    "a replica loads": ([GATEWAY, *up("1x400", "1x112 0x5 1x283"), known("2x114 1x3 2x283")], set()),
+}
+
+
+@pytest.mark.parametrize(("groups", "situations"), [(TINYS, SITUATIONS), (FRONT, BEFORE_THE_MODELS)])
+def test_each_alert_fires_when_it_should_and_only_then(tmp_path, groups, situations):
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
     tests = [
         {"name": name, "interval": "1m", "input_series": series, "promql_expr_test": [_firing(firing)]}
-        for name, (series, firing) in SITUATIONS.items()
+        for name, (series, firing) in situations.items()
     ]
     given = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(given))
     promtool("test", "rules", tmp_path / "tests.yml")
-    assert {name for _, firing in SITUATIONS.values() for name in firing} == {
-        f"{rule['alert']}/{rule['labels']['severity']}" for rule in alerts()
+    assert {name for _, firing in situations.values() for name in firing} == {
+        f"{rule['alert']}/{rule['labels']['severity']}" for rule in alerts(groups)
     }
 
 
@@ -163,8 +207,8 @@ def _firing(alerts: set[str]) -> dict:
     return {"expr": firing, "eval_time": "2h", "exp_samples": samples}
 
 
-def alerts() -> list[dict]:
-    return [rule for group in rules([TINY])["groups"] for rule in group["rules"] if "alert" in rule]
+def alerts(groups: list[dict]) -> list[dict]:
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
 def test_a_block_fits_into_the_memory_for_samples_while_it_is_written():
@@ -180,15 +224,16 @@ def test_a_block_fits_into_the_memory_for_samples_while_it_is_written():
 
 
 def test_each_alert_says_what_is_wrong_and_which_runbook_helps():
-    for rule in alerts():
+    for rule in alerts(TINYS):
         assert rule["annotations"]["summary"].startswith("tiny: ")
+    for rule in alerts(TINYS + FRONT):
         assert (REPOSITORY / rule["annotations"]["runbook"]).is_file()
         assert rule["annotations"]["runbook"].startswith(RUNBOOKS)
 
 
 def test_every_query_is_about_one_model_and_metrics_that_are_known():
     names = {metric.name for metric in METRICS}
-    for group in rules([TINY])["groups"]:
+    for group in TINYS:
         for rule in group["rules"]:
             assert "model_name" in rule["expr"]
             used = re.findall(r"vllm:[a-z_]+", rule["expr"])
@@ -206,6 +251,7 @@ def test_every_query_is_about_one_model_and_metrics_that_are_known():
         ),
         ({"objectives": [{"model": "a", "replicas": 1, "good": 1}]}, "less than 1"),
         ({"memory": 2**28, "stored": 2**28}, "more than half of memory"),
+        ({"routed": ["another"]}, "another has no objective"),
         ({"objective": []}, "Extra inputs are not permitted"),
     ],
 )

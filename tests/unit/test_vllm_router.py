@@ -27,7 +27,10 @@ def test_rendered_manifests_are_the_recorded_ones(case):
 def test_only_the_gateway_reaches_it_and_it_reaches_replicas_and_api_servers_only():
     policy = of("NetworkPolicy", spec(api_servers=["10.0.0.10"]))["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    [into] = policy["ingress"]
+    into, metrics = policy["ingress"]
+    assert metrics["from"] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/component": "serving-slo"}}}
+    ]
     assert into["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "llm-gateway"}}}]
     to_replicas, to_api = policy["egress"]
     assert to_replicas["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "tiny"}}}]
