@@ -23,25 +23,24 @@ def gateway() -> Iterator[Figure]:
     """Seconds to the first word and to the last, words per second; the peer is the model without the gateway."""
     key = _key()
     direct, through = [], []
-    _streams(REPLICAS, WARM_UP, None, seed=0)
-    _streams(GATEWAY, WARM_UP, key, seed=0)
+    streams(REPLICAS, WARM_UP, None, seed=0)
+    streams(GATEWAY, WARM_UP, key, seed=0)
     for place in range(ROUNDS):
         progress(f"gateway: round {place + 1} of {ROUNDS}")
-        direct += _streams(REPLICAS, STREAMS, None, seed=place)
-        through += _streams(GATEWAY, STREAMS, key, seed=place)
-    for name, of in (("first_word", _first_word), ("last_word", _last_word), ("words_per_second", _pace)):
+        direct += streams(REPLICAS, STREAMS, None, seed=place)
+        through += streams(GATEWAY, STREAMS, key, seed=place)
+    for name, of in (("first_word", first_word), ("last_word", last_word), ("words_per_second", pace)):
         ours, theirs = sorted(map(of, through)), sorted(map(of, direct))
         unit = "1/s" if name == "words_per_second" else "s"
-        peer = {"name": "the model's Service", **_quantiles(theirs)}
-        yield Figure(f"gateway.{name}", quantile(ours, 0.5), unit, peer=peer, details=_quantiles(ours))
+        peer = {"name": "the model's Service", **quantiles(theirs)}
+        yield Figure(f"gateway.{name}", quantile(ours, 0.5), unit, peer=peer, details=quantiles(ours))
         if unit == "s":
-            low, high = interval(ours, theirs)
-            details = {"confidence_95": [round(low, 4), round(high, 4)], "streams": len(ours)}
+            details = {"confidence_95": interval(ours, theirs), "streams": len(ours)}
             added = quantile(ours, 0.5) - quantile(theirs, 0.5)
             yield Figure(f"gateway.{name}.added_p50", added, "s", ADDED_S, details=details)
 
 
-def interval(ours: Sequence[float], theirs: Sequence[float], seed: int = 1) -> tuple[float, float]:
+def interval(ours: Sequence[float], theirs: Sequence[float], seed: int = 1) -> list[float]:
     """95 % confidence interval of the difference of the medians, by resampling both."""
     draw = random.Random(seed)
     differences = sorted(
@@ -49,10 +48,10 @@ def interval(ours: Sequence[float], theirs: Sequence[float], seed: int = 1) -> t
         - quantile(sorted(draw.choices(theirs, k=len(theirs))), 0.5)
         for _ in range(RESAMPLES)
     )
-    return quantile(differences, 0.025), quantile(differences, 0.975)
+    return [round(quantile(differences, share), 4) for share in (0.025, 0.975)]
 
 
-def _streams(url: str, count: int, key: str | None, seed: int) -> list[Stream]:
+def streams(url: str, count: int, key: str | None, seed: int) -> list[Stream]:
     """Raises: SitewrightError where one is not whole: a figure of those that are would say nothing."""
     with OpenLoop(url, MODEL, RATE, key, seed) as load:
         load.wait_for(count)
@@ -61,19 +60,20 @@ def _streams(url: str, count: int, key: str | None, seed: int) -> list[Stream]:
     return load.streams[:count]
 
 
-def _first_word(stream: Stream) -> float:
+def first_word(stream: Stream) -> float:
     return stream.first - stream.started
 
 
-def _last_word(stream: Stream) -> float:
+def last_word(stream: Stream) -> float:
     return stream.ended - stream.started
 
 
-def _pace(stream: Stream) -> float:
+def pace(stream: Stream) -> float:
     return (stream.words - 1) / max(stream.ended - stream.first, 1e-6)
 
 
-def _quantiles(ordered: Sequence[float]) -> dict[str, float]:
+def quantiles(ordered: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99 in seconds."""
     return {f"p{share * 100:.0f}": round(quantile(ordered, share), 4) for share in QUANTILES}
 
 

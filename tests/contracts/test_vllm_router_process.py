@@ -4,6 +4,7 @@ Pods are objects of the API here: the test says which are ready, and stand-ins l
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -84,7 +85,8 @@ class Router:
         spec = VllmRouterSpec(model="tiny", image="i", python="p", pool="gpu", policy=policy)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        listen = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
+        self.metrics = f"http://127.0.0.1:{(metrics := free_port())}/metrics"
+        listen = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(metrics)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vllm_router.launch_router", *listen, *arguments(spec)],
             env={**os.environ, "KUBECONFIG": str(kubeconfig)},
@@ -103,6 +105,11 @@ class Router:
     def chat(self, model: str = "ok", session: str | None = None, **more) -> httpx.Response:
         headers = {"X-Session-ID": session} if session else {}
         return self.client.post("/v1/chat/completions", json=chat(model) | more, headers=headers)
+
+    def known(self) -> int:
+        """How many replicas it says it knows, where Prometheus asks."""
+        [count] = re.findall(r"^vllm_router_active_workers (\d+)$", httpx.get(self.metrics).text, re.M)
+        return int(count)
 
     def answering(self, requests: int = 12) -> set[str]:
         answers = [self.chat(session=f"s{place}") for place in range(requests)]
@@ -159,6 +166,7 @@ def test_a_replica_gets_requests_while_it_is_ready_and_only_then(router: Router,
         began = time.monotonic()
         wait_for(lambda wanted=there: router.answering() == wanted, f"answers of {there} only", 5)
         print(f"\n{there}: after {time.monotonic() - began:.2f} s")
+        wait_for(lambda wanted=there: router.known() == len(wanted), f"{len(there)} in its metrics", 10)
 
 
 def test_the_open_streams_of_a_replica_that_leaves_end_whole(router: Router, pods: Pods):
