@@ -11,9 +11,9 @@ from modules.manifest import Manifest
 from modules.serving import toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL
-from sitewright.tuning.template import CONFIG_MAP, ENTRY, TEMPLATE, TrainingTemplate, TunableModel
+from sitewright.tuning.template import CONFIG_MAP, PROGRAM, TEMPLATE, TrainingTemplate, TunableModel
 
-PROGRAM = Path(__file__).with_name(ENTRY).read_text()
+PROGRAMS = {name: (Path(__file__).parent / name).read_text(encoding="utf-8") for name in PROGRAM}
 
 
 class FineTuningSpec(Model):
@@ -21,7 +21,7 @@ class FineTuningSpec(Model):
     serving_namespace: str = Field("default", pattern=DNS_LABEL, description="of the served models")
     pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes train")
     taints: tuple[Annotated[str, Field(pattern=TAINT)], ...] = Field((), description="of the pool's nodes")
-    gpus: int = Field(1, ge=0, le=1, description="per run; 0 trains on CPU")
+    gpus: int = Field(1, ge=0, description="per run, all of one node; 0 trains on CPU")
     cpus: int = Field(ge=1, description="per run")
     memory: int = Field(ge=256 * MEBI, description="bytes, limit per run")
     shared_path: str = Field("/shared", description="shared file system as nodes see it")
@@ -92,5 +92,5 @@ def _config_map(spec: FineTuningSpec) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": CONFIG_MAP, "namespace": spec.namespace},
-        "data": {TEMPLATE: template.model_dump_json(indent=2), ENTRY: PROGRAM},
+        "data": {TEMPLATE: template.model_dump_json(indent=2), **PROGRAMS},
     }

@@ -69,8 +69,8 @@ class FineTuning(Model):
     """one of pools, in the cluster of the models; where runs go"""
     namespace: DnsLabel = "fine-tuning"
     """Kubernetes namespace of the runs"""
-    gpus: int = Field(default=1, ge=0, le=1)
-    """GPUs per run: one, or none to train on CPU"""
+    gpus: int = Field(default=1, ge=0)
+    """GPUs per run, of one node, each with a process of its own; 0 trains on CPU"""
     cpus: int = Field(ge=1)
     """CPUs per run"""
     memory: Quantity = Field(ge=GIB)

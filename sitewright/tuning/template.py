@@ -16,7 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 CONFIG_MAP = "fine-tuning"  # name of the ConfigMap
-TEMPLATE, ENTRY = "template.json", "fine_tuning_entry.py"  # its keys
+TEMPLATE = "template.json"  # its key; each file of the program is one too
+PARTS = ("entry", "processes", "data", "judge", "files")
+PROGRAM = tuple(f"fine_tuning_{part}.py" for part in PARTS)
+MODULE = "modules.fine_tuning_entry"
 RUNS, ADAPTERS = "runs", "adapters"  # directories of the shared file system
 RUN_LABEL = "sitewright.dev/run"
 QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
@@ -112,6 +115,8 @@ def _exit_codes(status: int) -> dict[str, Any]:
 
 def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str, Any]:
     runs = f"{template.shared_path}/{RUNS}/{run}"
+    # Alone in a directory: what lies beside other modules would hide those of Python with the same names.
+    program = [{"key": name, "path": f"modules/{name}"} for name in PROGRAM]
     return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -124,7 +129,7 @@ def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str,
                 "name": "train",
                 "image": tuned.image,
                 # No shell in between: the program itself gets the SIGTERM on which it writes a checkpoint.
-                "command": [tuned.python, f"/entry/{ENTRY}", runs],
+                "command": [tuned.python, "-m", MODULE, runs],
                 "env": [{"name": key, "value": value} for key, value in _environment(template).items()],
                 "resources": _resources(template),
                 "volumeMounts": [
@@ -139,7 +144,7 @@ def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str,
         "volumes": [
             {"name": "shared", "hostPath": {"path": template.shared_path, "type": "Directory"}},
             {"name": "run", "hostPath": {"path": runs, "type": "Directory"}},
-            {"name": "entry", "configMap": {"name": CONFIG_MAP, "items": [{"key": ENTRY, "path": ENTRY}]}},
+            {"name": "entry", "configMap": {"name": CONFIG_MAP, "items": program}},
             {
                 "name": "shm",
                 "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi" if template.gpus else "64Mi"},
@@ -161,9 +166,11 @@ def _environment(template: TrainingTemplate) -> dict[str, str]:
     return {
         "HOME": "/tmp",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": "/entry",
+        "TRAIN_PROCESSES": str(template.gpus or 1),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         # One order of additions, whatever the node has.
-        "OMP_NUM_THREADS": str(template.cpus),
+        "OMP_NUM_THREADS": str(max(template.cpus // (template.gpus or 1), 1)),
         "TOKENIZERS_PARALLELISM": "false",
     }

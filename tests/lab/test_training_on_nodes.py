@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.fine_tuning import PROGRAM
+from modules.fine_tuning import PROGRAMS
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep
 from tests.lab.conftest import EXAMPLE, SITEWRIGHT, eventually, run
@@ -110,11 +110,13 @@ def _bare(runs: Runs, name: str, pod: dict, node) -> str:
     for data in {request["train"], request.get("evaluation")} - {None}:
         shutil.copyfile(runs.root / name / data, copy / data)
     (copy / "request.json").write_text(json.dumps(request | {"run": copy.name}))
-    (copy / "program").mkdir()
-    (copy / "program/entry.py").write_text(PROGRAM)
+    (copy / "program/modules").mkdir(parents=True)
+    for file, text in PROGRAMS.items():
+        (copy / "program/modules" / file).write_text(text)
     container = pod["spec"]["containers"][0]
-    python, _, there = container["command"]
+    python, _, module, there = container["command"]
     directory = there.replace(name, copy.name)
-    variables = " ".join(f"{one['name']}={one['value']}" for one in container["env"])
-    node.run_test(f"env {variables} {python} {directory}/program/entry.py {directory}")
+    given = {one["name"]: one["value"] for one in container["env"]} | {"PYTHONPATH": f"{directory}/program"}
+    variables = " ".join(f"{name}={value}" for name, value in given.items())
+    node.run_test(f"env {variables} {python} -m {module} {directory}")
     return copy.name

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from modules.fine_tuning import PROGRAM
+from modules.fine_tuning import PROGRAMS
+from modules.fine_tuning_processes import BROKEN
 from sitewright.tuning.recipe import load
-from sitewright.tuning.template import HOPELESS, STOPPED
+from sitewright.tuning.template import HOPELESS, MODULE, STOPPED
 from sitewright.tuning.tokens import counter
 from tests.lab.user import REPOSITORY
 
@@ -28,23 +29,27 @@ STEPS = 60
 class Training:
     """One run, as a directory and a process."""
 
-    def __init__(self, shared: Path, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, shared: Path, folder: Path, processes: int = 1, **more: int) -> None:
+        self.folder, self.processes = folder, processes
         (self._python,) = {*shared.glob("environments/vllm-cpu-*/bin/python")}
-        self._program = folder.with_suffix(".py")
-        self._program.write_text(PROGRAM)
+        self._program = folder.with_name(f"{folder.name}-program")
+        (self._program / "modules").mkdir(parents=True)
+        for name, text in PROGRAMS.items():
+            (self._program / "modules" / name).write_text(text)
         folder.mkdir()
         for name, target in (("train", "train"), ("held-out", "evaluation")):
             (folder / f"{target}.jsonl").write_bytes((EXAMPLE / f"{name}.jsonl").read_bytes())
-        recipe = load(EXAMPLE / "recipe.yaml").model_dump(mode="json") | {"steps": STEPS}
+        chosen = load(EXAMPLE / "recipe.yaml").model_dump(mode="json")
+        recipe = chosen | {"steps": STEPS} | more
         request = {"run": folder.name, "base_model": str(shared / "models/tiny-llama"), "recipe": recipe}
         request |= {"train": "train.jsonl", "evaluation": "evaluation.jsonl"}
         (folder / "request.json").write_text(json.dumps(request))
 
     def start(self) -> subprocess.Popen[str]:
+        variables = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         return subprocess.Popen(
-            [self._python, self._program, self.folder],
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            [self._python, "-m", MODULE, self.folder],
+            env={**variables, "PYTHONPATH": str(self._program), "TRAIN_PROCESSES": str(self.processes)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -132,3 +137,34 @@ def test_a_row_that_is_too_long_is_named_before_training(shared, tmp_path):
     assert run.losses() == {}
     messages = json.loads((run.folder / "train.jsonl").read_text().splitlines()[0])["messages"]
     assert counter(shared / "models/tiny-llama")(messages) == int(tokens), "the check counts otherwise"
+
+
+def test_two_processes_learn_what_one_learns_and_stop_together(shared, tmp_path):
+    """As on two GPUs, by gloo instead of NCCL. Half of the batch each, so that a step is about the same rows."""
+    alone = Training(shared, tmp_path / "alone", batch_size=4)
+    alone.finish()
+    both = Training(shared, tmp_path / "both", processes=2, batch_size=2)
+    process = both.reach(23)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    both.finish()
+    first, second = both.record["starts"]
+    assert (first["processes"], second["resumed_from_step"]) == (2, first["step"])
+    assert both.losses().keys() == alone.losses().keys()
+    assert both.losses()[STEPS] == pytest.approx(alone.losses()[STEPS], rel=1e-3)
+    assert both.record["evaluation"]["tuned_loss"] == pytest.approx(
+        alone.record["evaluation"]["tuned_loss"], rel=1e-3
+    )
+
+
+def test_one_process_that_is_killed_ends_the_others_and_the_run_goes_on(shared, tmp_path):
+    run = Training(shared, tmp_path / "run", processes=2)
+    process = run.reach(23)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    process.communicate(timeout=90)
+    assert process.returncode == BROKEN
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    run.finish()
+    assert run.record["starts"][-1]["resumed_from_step"] == 20

@@ -1,19 +1,21 @@
 """What a cluster offers for fine-tuning, and the Job that one run becomes."""
 
 import json
+import re
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.fine_tuning import PROGRAM, FineTuningSpec, render
+from modules.fine_tuning import PROGRAMS, FineTuningSpec, render
 from modules.vllm_pod import MAX_LORA_RANK, VllmServiceSpec
 from modules.vllm_service import render as render_service
 from sitewright.tuning.template import (
     CONFIG_MAP,
-    ENTRY,
     GRACE,
     HOPELESS,
+    MODULE,
+    PROGRAM,
     STOPPED,
     TEMPLATE,
     TrainingTemplate,
@@ -44,7 +46,7 @@ def pod(**more) -> dict:
     return job(template(**more), "trial-1", "tiny", 3600)["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("gpus", [0, 1, 4])
 def test_the_job_of_a_run_is_the_recorded_one(gpus):
     made = job(template(gpus=gpus, taints=["sitewright.dev/gpu=true:NoSchedule"]), "trial-1", "tiny", 3600)
     check(DATA / "fine_tuning" / f"job-{gpus}-gpus.yaml", yaml.safe_dump(made, sort_keys=False))
@@ -52,8 +54,12 @@ def test_the_job_of_a_run_is_the_recorded_one(gpus):
 
 def test_the_program_that_trains_is_the_one_of_this_checkout():
     data = render(spec())[-1]["data"]
-    assert data[ENTRY] == PROGRAM
-    compile(PROGRAM, ENTRY, "exec")
+    assert {name: data[name] for name in PROGRAM} == PROGRAMS
+    assert MODULE.replace(".", "/") + ".py" in {f"modules/{name}" for name in PROGRAM}
+    for name, text in PROGRAMS.items():
+        compile(text, name, "exec")
+        for used in re.findall(r"from modules(?:\.| import )(\w+)", text):
+            assert f"{used}.py" in PROGRAM, f"{name} imports {used}, which no pod has"
     assert len(json.dumps(data)) < 900_000, "a ConfigMap holds 1 MiB"
 
 
@@ -65,7 +71,7 @@ def test_a_run_writes_into_its_own_directory_and_nowhere_else():
         if not mount.get("readOnly") and not mount["mountPath"].startswith(("/tmp", "/dev"))
     }
     assert writable == {"/shared/runs/trial-1"}
-    assert container["command"] == [TINY["python"], f"/entry/{ENTRY}", "/shared/runs/trial-1"]
+    assert container["command"] == [TINY["python"], "-m", MODULE, "/shared/runs/trial-1"]
     config_map = next(volume for volume in pod()["volumes"] if volume["name"] == "entry")["configMap"]
     assert config_map["name"] == CONFIG_MAP
 
