@@ -49,7 +49,9 @@ def _fine_tuning(site: Site, known: Known) -> Iterator[Finding]:
     models = {model.name: model for model in site.services.models}
     pool = next((pool for pool in site.pools if pool.name == wanted.pool), None)
     if pool is not None and wanted.gpus > pool.gpus:
-        yield Finding((*loc, "gpus"), f"a run is one pod, and a node of pool {pool.name!r} has {pool.gpus} GPUs")
+        yield Finding(
+            (*loc, "gpus"), f"a run is one pod, and a node of pool {pool.name!r} has {pool.gpus} GPUs"
+        )
     for index, name in enumerate(wanted.models):
         yield from defined(models, "model", name, (*loc, "models", index))
         if name not in models or pool is None:
