@@ -1,4 +1,4 @@
-"""A router between gateway and replicas, in front of the real vLLM: switched on in the site file, used, switched off."""
+"""A router between gateway and replicas, before the real vLLM: switched on in the site file, used, switched off."""
 
 import re
 from collections.abc import Iterator
