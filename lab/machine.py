@@ -157,7 +157,9 @@ def started_at(pid: int) -> float | None:
 def enter(name: str, *command: str) -> list[str]:
     """The command line that runs `command` inside the machine, for looking around and for tests."""
     if (pid := init_pid(name)) is None:
-        raise SitewrightError(f"machine {name} is off", f"`sitewright lab power {name} on` starts a node.")
+        raise SitewrightError(
+            f"machine {name} is off", f"`sitewright nodes power lab {name} on` starts a node."
+        )
     return ["nsenter", f"--target={pid}", "--all", "--root", "--wd", "--", *command]
 
 

@@ -10,10 +10,11 @@ import click
 from sitewright.errors import SitewrightError
 
 COMMANDS = {
-    "adapters": "What fine-tuning made: list, show, publish, warm, canary, promote, rollback.",
+    "adapters": "What fine-tuning made: list, show, check, publish, warm, canary, promote, rollback.",
     "config": "Look at site files: check, show, schema.",
-    "lab": "The one-machine site: up, down, status, logs, ssh, power.",
+    "lab": "The one-machine site: up, down, status, logs, ssh.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",
+    "nodes": "Diskless nodes: list, show, power.",
     "retrieval": "Documents that models answer from: build, list, use, compare.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lab import deploy as deployment
 from lab import down as teardown
-from lab import power, reach
+from lab import reach
 from lab import status as report
 from lab import up as bring_up
 from lab.checks import require_root
@@ -128,21 +128,6 @@ def ssh(environment: str, name: str, command: tuple[str, ...]) -> None:
     """
     line = reach.ssh_command(LabPlan.of(environment), name, command)
     os.execvp(line[0], line)
-
-
-@lab.command(name="power")
-@click.argument("xname")
-@click.argument("action", type=click.Choice(list(power.ACTIONS)))
-@click.pass_obj
-def power_(environment: str, xname: str, action: str) -> None:
-    """Switch the power of node XNAME through its BMC, by Redfish.
-
-    \b
-    Changes: the node's power; `force-off` is a power cut.
-    Exit status: 0 done, 1 the BMC refused or did not answer.
-    Example:     sitewright lab power x1000c0s0b0n0 status
-    """
-    click.echo(power.power(LabPlan.of(environment), xname, action))
 
 
 @lab.command()

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from sitewright.cli.console import console
 from sitewright.errors import SitewrightError
 from sitewright.provider.artifacts import RunRecord, read_runs, runs_directory
 from sitewright.provider.repository import find_repository
@@ -36,7 +36,7 @@ def list_(environment: str | None, failed: bool) -> None:
     if not found:
         click.echo("No runs recorded here. `pulumi up` records one for each playbook it runs.")
         return
-    _console().print(_table(found))
+    console().print(_table(found))
     click.echo(f"Next: sitewright runs show {found[-1].run}")
 
 
@@ -53,16 +53,16 @@ def show(run: str | None, environment: str | None, log: bool) -> None:
     """
     record = find(_all_runs(), run, environment)
     directory = runs_directory(find_repository(Path.cwd())) / record.run
-    console = _console()
+    terminal = console()
     for name, value in _facts(record):
-        console.print(f"[bold]{name + ':':13}[/bold]", end="")
-        console.print(value, markup=False)
+        terminal.print(f"[bold]{name + ':':13}[/bold]", end="")
+        terminal.print(value, markup=False)
     if record.hosts:
-        console.print(_hosts_table(record))
+        terminal.print(_hosts_table(record))
     if slowest := slowest_tasks((directory / "events.jsonl").read_text().splitlines(), _SLOWEST):
-        console.print(_tasks_table(slowest))
+        terminal.print(_tasks_table(slowest))
     if record.failure:
-        console.print(record.failure, style="red", markup=False)
+        terminal.print(record.failure, style="red", markup=False)
     if log:
         click.echo((directory / "log.txt").read_text())
     else:
@@ -102,12 +102,6 @@ def slowest_tasks(events: Iterable[str], count: int) -> list[tuple[str, str, flo
 
 def _all_runs() -> list[RunRecord]:
     return read_runs(runs_directory(find_repository(Path.cwd())))
-
-
-def _console() -> Console:
-    """Wide where it is not a terminal, so that a pipe gets whole names."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:

@@ -63,6 +63,15 @@ class Pool:
         return {"label": self.name, "description": description, "exclusiveGroup": EXCLUSIVE}
 
 
+@dataclass(frozen=True)
+class Known:
+    """A node as the services know it. state: SMD's; pool: "" for none; kernel: the URL it boots, "" for none."""
+
+    state: str
+    pool: str
+    kernel: str
+
+
 class OpenChami:
     """One session with the three services.
 
@@ -123,6 +132,23 @@ class OpenChami:
         if not self._members(pool):
             self._write("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
             self._write("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
+
+    def known(self) -> dict[str, Known]:
+        """All nodes that the services know, by xname, in three requests however many there are."""
+        components = self._call("smd", "GET", "/hsm/v2/State/Components?type=Node").json()["Components"]
+        pools = {
+            xname: group["label"]
+            for group in self._call("smd", "GET", "/hsm/v2/groups").json()
+            if group.get("exclusiveGroup") == EXCLUSIVE
+            for xname in group["members"]["ids"]
+        }
+        kernels = self._boot_entries()
+        return {
+            one["ID"]: Known(
+                one["State"], pools.get(one["ID"], ""), str(kernels.get(one["ID"], {}).get("kernel") or "")
+            )
+            for one in components
+        }
 
     def _require_free(self, pool: Pool) -> None:
         for group in self._call("smd", "GET", "/hsm/v2/groups").json():
@@ -217,13 +243,19 @@ class OpenChami:
             "initrd": boot.initrd_url,
             "params": " ".join(boot.arguments),
         }
-        known = self._call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
-        entries = (known.json() or []) if known.status_code == 200 else []
-        current = {host: {k: e.get(k) for k in wanted} for e in entries for host in e.get("hosts") or []}
-        differing = [xname for xname in xnames if current.get(xname) != wanted]
+        current = self._boot_entries()
+        differing = [
+            xname for xname in xnames if {key: current.get(xname, {}).get(key) for key in wanted} != wanted
+        ]
         if differing:
             self._write("bss", "PUT", "/boot/v1/bootparameters", {"hosts": differing, **wanted})
         return differing
+
+    def _boot_entries(self) -> dict[str, dict[str, Any]]:
+        """What BSS has, by host. It answers 404 where it has nothing at all."""
+        known = self._call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
+        entries = (known.json() or []) if known.status_code == 200 else []
+        return {host: entry for entry in entries for host in entry.get("hosts") or []}
 
     def _write(
         self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()

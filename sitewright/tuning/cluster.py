@@ -10,7 +10,7 @@ from kubernetes.utils.quantity import parse_quantity
 from pydantic import ValidationError
 
 from sitewright.errors import SitewrightError
-from sitewright.tuning.api import Missing, call
+from sitewright.kubernetes_api import Missing, call
 from sitewright.tuning.queues import Queues, Wait, queue_of
 from sitewright.tuning.template import CONFIG_MAP, RUN_LABEL, TEMPLATE, TrainingTemplate, Turn, job
 

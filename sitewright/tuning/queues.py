@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes
 
 from sitewright.errors import SitewrightError
-from sitewright.tuning.api import Missing, call
+from sitewright.kubernetes_api import Missing, call
 from sitewright.tuning.template import QUEUE_LABEL, Turn
 
 GROUP, VERSION = "kueue.x-k8s.io", "v1beta2"

@@ -94,6 +94,15 @@ def test_a_declared_pool_boots_and_declaring_it_again_finds_no_difference(site: 
     assert site.everything() == before
 
 
+def test_what_the_services_know_of_a_node_is_told_by_its_name(site: Site) -> None:
+    assert site.ask.known() == {}
+    site.write.declare(GPU)
+    site.send("smd", "DELETE", "/hsm/v2/groups/gpu/members/x1000c0s0b1n0")
+    first, second = (site.ask.known()[one["xname"]] for one in GPU.nodes)
+    assert (first.pool, first.kernel) == ("gpu", "http://10.77.0.1/vmlinuz")
+    assert (second.pool, second.kernel) == ("", "http://10.77.0.1/vmlinuz")
+
+
 def test_a_check_names_all_that_is_missing_and_writes_nothing(site: Site) -> None:
     before = site.everything()
     assert site.ask.declare(GPU) == [

@@ -5,6 +5,8 @@ import urllib.request
 
 import pytest
 
+from tests.lab.user import Shell
+
 pytestmark = pytest.mark.lab
 
 NODES = ("x1000c0s0b0n0", "x1000c0s0b1n0")
@@ -45,6 +47,14 @@ def test_no_bootstrap_token_is_in_the_cluster(kubectl):
         "get", "secret", "-A", "--field-selector=type=bootstrap.kubernetes.io/token", "-o", "name"
     )
     assert tokens.stdout == ""
+
+
+def test_the_nodes_are_what_the_site_file_says(deployed, environment):
+    shell = Shell(dict(environment)).prepare()
+    found = {
+        line.split()[0]: line.split()[3:] for line in shell.must("sitewright nodes list lab").splitlines()
+    }
+    assert {name: found[name] for name in NODES} == dict.fromkeys(NODES, ["On", "Ready", "-"])
 
 
 def test_all_nodes_are_ready_with_the_labels_of_their_pool(kubectl):

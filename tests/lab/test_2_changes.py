@@ -47,7 +47,7 @@ def test_the_policy_of_a_model_decides_who_reaches_it(kubectl):
 def test_a_node_that_lost_power_comes_back_under_its_name(site, kubectl, runbook):
     book, xname = runbook("node-lost-power"), site.nodes[1].xname
     before = _node(kubectl, xname)
-    run(SITEWRIGHT, "lab", "power", xname, "force-off")
+    run(SITEWRIGHT, "nodes", "power", "lab", xname, "off", "--yes")
     book.follow(1, 2)
     book.worked()
     after = _node(kubectl, xname)

@@ -38,12 +38,12 @@ def test_an_image_server_that_is_down(site: Site, shell: Shell, runbook, whole):
     book = runbook("node-does-not-boot")
     forget_boot_images(site)
     supervisor(site, "stop", "image-server")
-    shell.must(f"sitewright lab power {NODE} force-off")
+    shell.must(f"sitewright nodes power lab {NODE} off --yes")
     failed = shell.run(UPDATE)
     assert failed.returncode != 0
     book.quotes("join-gpu", failed.stdout)
     book.quotes("Wait until the machine answers", failed.stdout)
-    shell.must(f"sitewright lab power {NODE} status", "On")
+    shell.must(f"sitewright nodes power lab {NODE} status", "On")
     book.quotes("Connection refused", book.look(1))
     seen = book.look(2)
     book.quotes("The lab is partly.", seen)
@@ -95,7 +95,7 @@ def test_a_node_that_does_not_answer(shell: Shell, runbook, whole):
 
 def test_a_bmc_that_refuses_the_password(site: Site, shell: Shell, runbook, whole):
     book = runbook("node-lost-power")
-    shell.must(f"sitewright lab power {site.nodes[1].xname} force-off")
+    shell.must(f"sitewright nodes power lab {site.nodes[1].xname} off --yes")
     password = Path(site.bmc.password_file)
     password.write_text(f"{password.read_text().strip()}, mistyped\n")
     refused = "user 'admin' was refused (HTTP 401): wrong user or password"
@@ -110,7 +110,7 @@ def test_a_bmc_that_refuses_the_password(site: Site, shell: Shell, runbook, whol
 
 def test_a_bmc_that_does_not_answer(site: Site, shell: Shell, runbook, whole):
     book = runbook("node-lost-power")
-    shell.must(f"sitewright lab power {site.nodes[1].xname} force-off")
+    shell.must(f"sitewright nodes power lab {site.nodes[1].xname} off --yes")
     supervisor(site, "stop", f"bmc-{site.nodes[1].bmc}")
     book.quotes("cannot be reached", book.look(1))
     book.follow(4, 1, 2)
@@ -251,8 +251,8 @@ def forget_boot_images(site: Site) -> None:
 
 
 def boot_again(shell: Shell) -> None:
-    shell.must(f"sitewright lab power {NODE} force-off")
-    shell.must(f"sitewright lab power {NODE} on")
+    shell.must(f"sitewright nodes power lab {NODE} off --yes")
+    shell.must(f"sitewright nodes power lab {NODE} on")
 
 
 def on_node(shell: Shell, command: str) -> None:

@@ -115,7 +115,7 @@ def test_after_a_power_cut_errors_stop_and_capacity_comes_back(site, kubectl, lo
     with load() as streams:
         time.sleep(5)
         cut = time.monotonic()
-        run(SITEWRIGHT, "lab", "power", lost, "force-off")
+        run(SITEWRIGHT, "nodes", "power", "lab", lost, "off", "--yes")
         time.sleep(60)
     errors = streams.seconds_of_errors(cut)
     details = {"seen": streams.said()}

@@ -61,7 +61,7 @@ def test_a_power_cut_costs_at_most_the_steps_since_the_last_checkpoint(runs: Run
     name = runs.submit()
     assert eventually(lambda: len(runs.lines(name)) >= SAVE_STEPS + 5, 240)
     node = pod_of(kubectl, name)["spec"]["nodeName"]
-    run(SITEWRIGHT, "lab", "power", node, "force-off")
+    run(SITEWRIGHT, "nodes", "power", "lab", node, "off", "--yes")
     cut = time.monotonic()
     done = len(runs.lines(name))
     runbook("node-lost-power").follow(2)
