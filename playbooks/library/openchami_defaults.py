@@ -5,7 +5,8 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami import OpenChami, Services
+from sitewright.provisioning.openchami import OpenChami
+from sitewright.provisioning.openchami_http import Services
 
 DOCUMENTATION = """
 module: openchami_defaults

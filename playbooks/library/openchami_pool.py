@@ -7,7 +7,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami import Boot, OpenChami, Pool, Services
+from sitewright.provisioning.openchami import Boot, OpenChami, Pool
+from sitewright.provisioning.openchami_http import Services
 
 DOCUMENTATION = """
 module: openchami_pool

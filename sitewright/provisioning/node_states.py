@@ -9,7 +9,8 @@ import kubernetes
 
 from sitewright.errors import SitewrightError
 from sitewright.kubernetes_api import call
-from sitewright.provisioning.openchami import Known, OpenChami, Services
+from sitewright.provisioning.openchami import Known, OpenChami
+from sitewright.provisioning.openchami_http import Services
 from sitewright.provisioning.redfish import bmc_of, power_all
 from sitewright.site import Node, Site
 from sitewright.site.hostlist import expand

@@ -9,28 +9,18 @@ parameters, then a refresh. Source: exchanges recorded from SMD 2.20.5, BSS
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from sitewright.errors import SitewrightError
-
-TIMEOUT_SECONDS = 20.0
+from sitewright.provisioning import openchami_endpoints as endpoints
+from sitewright.provisioning.openchami_http import Http, Services, folded
 
 EXCLUSIVE = "sitewright-pool"
 """SMD's `exclusiveGroup` of the groups of all pools."""
-
-
-@dataclass(frozen=True)
-class Services:
-    """Base URLs as this machine reaches them, and a JWT where the site asks for one."""
-
-    smd: str
-    bss: str
-    cloud_init: str
-    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +72,7 @@ class OpenChami:
     def __init__(
         self, services: Services, check: bool = False, transport: httpx.BaseTransport | None = None
     ) -> None:
-        headers = {"Authorization": f"Bearer {services.token}"} if services.token else {}
-        self._services = services
-        self._check = check
-        self._http = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, transport=transport)
+        self._http = Http(services, check, transport)
 
     def set_defaults(self, base_url: str) -> list[str]:
         """Tell the cloud-init server what holds for all nodes; `base_url` is where they reach it.
@@ -93,10 +80,10 @@ class OpenChami:
         Returns: what differed.
         """
         wanted = {"base-url": base_url, "cloud_provider": "openchami"}
-        known = self._call("cloud_init", "GET", "/admin/cluster-defaults").json()
+        known = self._http.call("cloud_init", "GET", "/admin/cluster-defaults").json()
         differ = [key for key, value in wanted.items() if known.get(key) != value]
         if differ:
-            self._write("cloud_init", "POST", "/admin/cluster-defaults", wanted)
+            self._http.write("cloud_init", "POST", "/admin/cluster-defaults", wanted)
         return [f"{key} of the cloud-init server" for key in differ]
 
     def declare(self, pool: Pool) -> list[str]:
@@ -110,12 +97,12 @@ class OpenChami:
             # First, because a node that boots early must find it.
             *self._configuration(pool),
             *_differing("components", self._components(pool.nodes)),
-            *_differing("Redfish endpoints", self._redfish_endpoints(pool.nodes)),
+            *_differing("Redfish endpoints", endpoints.declare(self._http, pool.nodes)),
             *_differing(f"group {pool.name}", self._group(pool)),
             *_differing("boot parameters", self._boot_parameters(pool.xnames, pool.boot)),
         ]
         # BSS answers from a cache of SMD until it is told to look again.
-        self._write("bss", "POST", "/boot/v1/hosts", {})
+        self._http.write("bss", "POST", "/boot/v1/hosts", {})
         return differences
 
     def forget(self, pool: str, nodes: Sequence[Mapping[str, Any]]) -> None:
@@ -125,20 +112,20 @@ class OpenChami:
         """
         gone = (200, 204, 404)
         hosts = [n["xname"] for n in nodes]
-        self._write("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": hosts}, accept=(200, 400, 404))
+        self._http.write("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": hosts}, accept=(200, 400, 404))
+        endpoints.forget(self._http, nodes)
         for node in nodes:
-            self._forget_endpoint(node)
-            self._write("smd", "DELETE", f"/hsm/v2/State/Components/{node['xname']}", accept=gone)
+            self._http.write("smd", "DELETE", f"/hsm/v2/State/Components/{node['xname']}", accept=gone)
         if not self._members(pool):
-            self._write("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
-            self._write("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
+            self._http.write("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
+            self._http.write("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
 
     def known(self) -> dict[str, Known]:
         """All nodes that the services know, by xname, in three requests however many there are."""
-        components = self._call("smd", "GET", "/hsm/v2/State/Components?type=Node").json()["Components"]
+        components = self._http.call("smd", "GET", "/hsm/v2/State/Components?type=Node").json()["Components"]
         pools = {
             xname: group["label"]
-            for group in self._call("smd", "GET", "/hsm/v2/groups").json()
+            for group in self._http.call("smd", "GET", "/hsm/v2/groups").json()
             if group.get("exclusiveGroup") == EXCLUSIVE
             for xname in group["members"]["ids"]
         }
@@ -151,12 +138,12 @@ class OpenChami:
         }
 
     def _require_free(self, pool: Pool) -> None:
-        for group in self._call("smd", "GET", "/hsm/v2/groups").json():
+        for group in self._http.call("smd", "GET", "/hsm/v2/groups").json():
             if group.get("exclusiveGroup") != EXCLUSIVE or pool.group.items() <= group.items():
                 continue
             if held := set(group["members"]["ids"]) & set(pool.xnames):
                 raise SitewrightError(
-                    f"{_folded(held)}: still in {group['description']}",
+                    f"{folded(held)}: still in {group['description']}",
                     "It is free once it was released there. If it did not become so by itself, make it two updates: "
                     "take it out of its pool in the first, put it into the other in the second.",
                 )
@@ -171,69 +158,46 @@ class OpenChami:
             "file": {"content": content, "encoding": "base64"},
         }
         path = f"/admin/groups/{pool.name}"
-        answer = self._call("cloud_init", "GET", path, accept=(200, 404))
+        answer = self._http.call("cloud_init", "GET", path, accept=(200, 404))
         if answer.status_code == 404:
-            self._write("cloud_init", "POST", "/admin/groups", body)
+            self._http.write("cloud_init", "POST", "/admin/groups", body)
         else:
             known = answer.json()
             if known.get("meta-data") == body["meta-data"] and known["file"]["content"] == content:
                 return []
-            self._write("cloud_init", "PUT", path, body)
+            self._http.write("cloud_init", "PUT", path, body)
         return [f"cloud-init group {pool.name}"]
 
     def _components(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-        found = self._call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
+        found = self._http.call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
         nids = {component["ID"]: component.get("NID") for component in found}
         missing = [node for node in nodes if node["xname"] not in nids]
         # SMD keeps the NID of a component that is posted again.
         moved = [node for node in nodes if nids.get(node["xname"], node["nid"]) != node["nid"]]
         if missing:
             body = {"Components": [_component(node) for node in missing], "Force": False}
-            self._write("smd", "POST", "/hsm/v2/State/Components", body)
+            self._http.write("smd", "POST", "/hsm/v2/State/Components", body)
         if moved:
             body = {"Components": [{"ID": node["xname"], "NID": node["nid"]} for node in moved]}
-            self._write("smd", "PATCH", "/hsm/v2/State/Components/BulkNID", body)
+            self._http.write("smd", "PATCH", "/hsm/v2/State/Components/BulkNID", body)
         return [node["xname"] for node in [*missing, *moved]]
-
-    def _redfish_endpoints(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-        answer = self._call("smd", "GET", "/hsm/v2/Inventory/RedfishEndpoints").json()
-        bmcs = {(bmc["ID"], bmc["FQDN"], bmc["IPAddress"]) for bmc in answer["RedfishEndpoints"]}
-        interfaces = {
-            (interface["MACAddress"].lower(), interface["ComponentID"], address["IPAddress"])
-            for interface in self._call("smd", "GET", "/hsm/v2/Inventory/EthernetInterfaces").json()
-            for address in interface["IPAddresses"]
-        }
-        differing = [
-            node
-            for node in nodes
-            if (node["bmc"], node["bmc"], node["bmc_address"]) not in bmcs
-            or (node["mac"], node["xname"], node["address"]) not in interfaces
-        ]
-        for node in differing:
-            self._forget_endpoint(node)
-            self._write("smd", "POST", "/hsm/v2/Inventory/RedfishEndpoints", _redfish_endpoint(node))
-        return [node["xname"] for node in differing]
-
-    def _forget_endpoint(self, node: Mapping[str, Any]) -> None:
-        for path in (f"RedfishEndpoints/{node['bmc']}", f"EthernetInterfaces/{node['mac'].replace(':', '')}"):
-            self._write("smd", "DELETE", f"/hsm/v2/Inventory/{path}", accept=(200, 204, 404))
 
     def _group(self, pool: Pool) -> list[str]:
         path = f"/hsm/v2/groups/{pool.name}"
-        known = self._call("smd", "GET", path, accept=(200, 404))
+        known = self._http.call("smd", "GET", path, accept=(200, 404))
         if known.status_code == 200 and not pool.group.items() <= known.json().items():
-            self._write("smd", "DELETE", path)
+            self._http.write("smd", "DELETE", path)
         elif known.status_code == 200:
             # A member too many is left alone: it is on its way out, and belongs here until it is released.
             missing = sorted(set(pool.xnames) - set(known.json()["members"]["ids"]))
             for xname in missing:
-                self._write("smd", "POST", f"{path}/members", {"id": xname})
+                self._http.write("smd", "POST", f"{path}/members", {"id": xname})
             return missing
-        self._write("smd", "POST", "/hsm/v2/groups", {**pool.group, "members": {"ids": pool.xnames}})
+        self._http.write("smd", "POST", "/hsm/v2/groups", {**pool.group, "members": {"ids": pool.xnames}})
         return pool.xnames
 
     def _members(self, pool: str) -> list[str]:
-        known = self._call("smd", "GET", f"/hsm/v2/groups/{pool}", accept=(200, 404))
+        known = self._http.call("smd", "GET", f"/hsm/v2/groups/{pool}", accept=(200, 404))
         members: list[str] = known.json()["members"]["ids"] if known.status_code == 200 else []
         return members
 
@@ -248,45 +212,18 @@ class OpenChami:
             xname for xname in xnames if {key: current.get(xname, {}).get(key) for key in wanted} != wanted
         ]
         if differing:
-            self._write("bss", "PUT", "/boot/v1/bootparameters", {"hosts": differing, **wanted})
+            self._http.write("bss", "PUT", "/boot/v1/bootparameters", {"hosts": differing, **wanted})
         return differing
 
     def _boot_entries(self) -> dict[str, dict[str, Any]]:
         """What BSS has, by host. It answers 404 where it has nothing at all."""
-        known = self._call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
+        known = self._http.call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
         entries = (known.json() or []) if known.status_code == 200 else []
         return {host: entry for entry in entries for host in entry.get("hosts") or []}
 
-    def _write(
-        self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
-    ) -> None:
-        if not self._check:
-            self._call(service, method, path, body, accept)
-
-    def _call(
-        self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
-    ) -> httpx.Response:
-        url = getattr(self._services, service) + path
-        try:
-            answer = self._http.request(method, url, json=body)
-        except httpx.HTTPError as error:
-            raise SitewrightError(
-                f"{service}: {method} {url}: no answer ({error})",
-                "Check that the service runs and try again.",
-            ) from error
-        if not (answer.is_success or answer.status_code in accept):
-            raise SitewrightError(f"{service}: {method} {url}: {answer.status_code} {answer.text[:300]}")
-        return answer
-
 
 def _differing(what: str, xnames: Collection[str]) -> list[str]:
-    return [f"{what} of {_folded(xnames)}"] if xnames else []
-
-
-def _folded(xnames: Iterable[str]) -> str:
-    from sitewright.site.hostlist import fold  # here: the site model takes a while to import
-
-    return fold(xnames)
+    return [f"{what} of {folded(xnames)}"] if xnames else []
 
 
 def _component(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,34 +236,4 @@ def _component(node: Mapping[str, Any]) -> dict[str, Any]:
         "Role": "Compute",
         "Arch": "X86",
         "Class": "Mountain",
-    }
-
-
-def _redfish_endpoint(node: Mapping[str, Any]) -> dict[str, Any]:
-    system = "/redfish/v1/Systems/" + node["xname"]
-    return {
-        "ID": node["bmc"],
-        "FQDN": node["bmc"],
-        "IPAddress": node["bmc_address"],
-        "MACAddr": node["bmc_mac"],
-        "User": "",
-        "Password": "",
-        "RediscoverOnUpdate": False,
-        "SchemaVersion": 1,
-        "Managers": [],
-        "Systems": [
-            {
-                "uri": system,
-                "name": node["xname"],
-                "actions": ["On", "ForceOff", "GracefulShutdown", "ForceRestart"],
-                "ethernet_interfaces": [
-                    {
-                        "uri": system + "/EthernetInterfaces/1",
-                        "mac": node["mac"],
-                        "ip": node["address"],
-                        "enabled": True,
-                    }
-                ],
-            }
-        ],
     }

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami import Boot, OpenChami, Pool, Services
+from sitewright.provisioning.openchami import Boot, OpenChami, Pool
+from sitewright.provisioning.openchami_http import Services
 from sitewright.site import Node
 from tests.contracts.test_provisioner import Provisioner
 
@@ -60,8 +61,8 @@ class Site:
 
     def __init__(self, provisioner: Provisioner) -> None:
         self._urls = provisioner.urls
-        services = Services(self._urls["smd"], self._urls["bss"], self._urls["cloud-init"])
-        self.write, self.ask = OpenChami(services), OpenChami(services, check=True)
+        self.services = Services(self._urls["smd"], self._urls["bss"], self._urls["cloud-init"])
+        self.write, self.ask = OpenChami(self.services), OpenChami(self.services, check=True)
 
     def send(self, service: str, method: str, path: str, body: object = None) -> Any:
         answer = httpx.request(method, self._urls[service] + path, json=body, trust_env=False)
@@ -200,6 +201,56 @@ def test_a_node_that_leaves_takes_nothing_of_the_others_with_it(site: Site) -> N
     assert site.ask.declare(replace(GPU, nodes=[node(0)])) == []
     assert "x1000c0s0b1" not in str(site.everything())
     site.write.forget("gpu", [node(1)])  # what was interrupted is done again
+
+
+def test_two_nodes_of_one_bmc_are_declared_with_it_and_leave_one_by_one(site: Site) -> None:
+    second = {
+        **node(1),
+        "bmc": node(0)["bmc"],
+        "bmc_address": node(0)["bmc_address"],
+        "xname": "x1000c0s0b0n1",
+    }
+    both = replace(GPU, nodes=[node(0), second])
+    site.write.declare(both)
+    assert site.ask.declare(both) == []
+    assert "root=live" in site.script("x1000c0s0b0n0") and "root=live" in site.script("x1000c0s0b0n1")
+    site.write.forget("gpu", [second])
+    assert site.ask.declare(replace(GPU, nodes=[node(0)])) == []
+    assert "x1000c0s0b0n1" not in str(site.send("smd", "GET", "/hsm/v2/State/Components"))
+
+
+class Counting(httpx.HTTPTransport):
+    """asked: method and path of every request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(f"{request.method} {request.url.path}")
+        return super().handle_request(request)
+
+
+def test_requests_do_not_grow_with_the_nodes_but_for_one_for_each_new_bmc(site: Site) -> None:
+    many = [
+        {
+            **node(0),
+            "xname": f"x1000c0s{slot}b{place}n0",
+            "bmc": f"x1000c0s{slot}b{place}",
+            "nid": 8 * slot + place + 1,
+            "mac": f"02:00:00:00:{slot:02x}:{place:02x}",
+            "address": f"10.77.{slot}.{place + 1}",
+        }
+        for slot in range(8)
+        for place in range(8)
+    ]
+    counting = Counting()
+    client = OpenChami(site.services, transport=counting)
+    for nodes, new in ((many[:63], 63), (many[:63], 0), (many, 1)):
+        counting.asked.clear()
+        client.declare(replace(GPU, nodes=nodes))
+        endpoints = counting.asked.count("POST /hsm/v2/Inventory/RedfishEndpoints")
+        assert (endpoints, len(counting.asked) - endpoints <= 12) == (new, True), counting.asked
 
 
 def test_with_the_last_node_the_groups_go_too(site: Site) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sitewright.provisioning.openchami import OpenChami, Pool, Services
+from sitewright.provisioning.openchami import OpenChami, Pool
+from sitewright.provisioning.openchami_http import Services
 from tests.contracts.test_openchami import BOOT, GPU, Site, node
 from tests.contracts.test_provisioner import Provisioner
 from tests.engine.playbook_project import Project, wait_for

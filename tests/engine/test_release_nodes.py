@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sitewright.provisioning.openchami import OpenChami, Pool, Services
+from sitewright.provisioning.openchami import OpenChami, Pool
+from sitewright.provisioning.openchami_http import Services
 from tests.contracts.fake_hypervisor import api_server
 from tests.contracts.test_openchami import GPU, node
 from tests.contracts.test_provisioner import Provisioner

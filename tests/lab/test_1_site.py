@@ -54,7 +54,7 @@ def test_the_nodes_are_what_the_site_file_says(deployed, environment):
     found = {
         line.split()[0]: line.split()[3:] for line in shell.must("sitewright nodes list lab").splitlines()
     }
-    assert {name: found[name] for name in NODES} == dict.fromkeys(NODES, ["On", "Ready", "-"])
+    assert {name: found[name] for name in NODES} == {name: ["On", "Ready", "-"] for name in NODES}
 
 
 def test_all_nodes_are_ready_with_the_labels_of_their_pool(kubectl):

@@ -1,0 +1,102 @@
+"""Redfish endpoints of SMD: the BMCs, the nodes each of them carries, and the nodes' interfaces.
+
+One request for each BMC, since SMD 2.20.5 makes systems and interfaces of an endpoint only from a body of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from sitewright.provisioning.openchami_http import Http, for_each
+
+INVENTORY = "/hsm/v2/Inventory"
+GONE = (200, 204, 404)
+Node = Mapping[str, Any]  # a dict of site.Node
+
+
+def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
+    """Make SMD know the BMCs and interfaces of the nodes. Returns: the nodes where something differed."""
+    bmcs, interfaces = _known(http)
+    differing = [
+        node
+        for node in nodes
+        if (node["bmc"], node["bmc"], node["bmc_address"]) not in bmcs
+        or (node["mac"], node["xname"], node["address"]) not in interfaces
+    ]
+    by_bmc = {
+        bmc: list(found)
+        for bmc, found in groupby(
+            sorted(nodes, key=lambda node: str(node["bmc"])), lambda node: str(node["bmc"])
+        )
+    }
+    there = {bmc for bmc, _, _ in bmcs}, {mac for mac, _, _ in interfaces}
+    wanted = {bmc: by_bmc[bmc] for bmc in sorted({str(node["bmc"]) for node in differing})}
+
+    def write(of_bmc: list[Node]) -> None:
+        # An endpoint whose interfaces are known already is refused.
+        if of_bmc[0]["bmc"] in there[0]:
+            http.write("smd", "DELETE", f"{INVENTORY}/RedfishEndpoints/{of_bmc[0]['bmc']}", accept=GONE)
+        for node in of_bmc:
+            if node["mac"] in there[1]:
+                _forget_interface(http, node)
+        http.write("smd", "POST", f"{INVENTORY}/RedfishEndpoints", _endpoint(of_bmc))
+
+    for_each("Redfish endpoints", wanted, write)
+    return [node["xname"] for node in differing]
+
+
+def forget(http: Http, nodes: Sequence[Node]) -> None:
+    """A BMC that carries other nodes too stays."""
+    leaving = {node["xname"] for node in nodes}
+    found = http.call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
+    staying = {one["ID"].rpartition("n")[0] for one in found if one["ID"] not in leaving}
+
+    def remove(node: Node) -> None:
+        if node["bmc"] not in staying:
+            http.write("smd", "DELETE", f"{INVENTORY}/RedfishEndpoints/{node['bmc']}", accept=GONE)
+        _forget_interface(http, node)
+
+    for_each("Redfish endpoints", {node["xname"]: node for node in nodes}, remove)
+
+
+def _forget_interface(http: Http, node: Node) -> None:
+    http.write("smd", "DELETE", f"{INVENTORY}/EthernetInterfaces/{node['mac'].replace(':', '')}", accept=GONE)
+
+
+def _known(http: Http) -> tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]:
+    answer = http.call("smd", "GET", f"{INVENTORY}/RedfishEndpoints").json()
+    bmcs = {(bmc["ID"], bmc["FQDN"], bmc["IPAddress"]) for bmc in answer["RedfishEndpoints"]}
+    interfaces = {
+        (interface["MACAddress"].lower(), interface["ComponentID"], address["IPAddress"])
+        for interface in http.call("smd", "GET", f"{INVENTORY}/EthernetInterfaces").json()
+        for address in interface["IPAddresses"]
+    }
+    return bmcs, interfaces
+
+
+def _endpoint(nodes: Sequence[Node]) -> dict[str, Any]:
+    """Of the BMC that all these nodes share."""
+    bmc = nodes[0]
+    return {
+        "ID": bmc["bmc"],
+        "FQDN": bmc["bmc"],
+        "IPAddress": bmc["bmc_address"],
+        "MACAddr": bmc["bmc_mac"],
+        "User": "",
+        "Password": "",
+        "RediscoverOnUpdate": False,
+        "SchemaVersion": 1,
+        "Managers": [],
+        "Systems": [_system(node) for node in nodes],
+    }
+
+
+def _system(node: Node) -> dict[str, Any]:
+    system = f"/redfish/v1/Systems/{node['xname']}"
+    interface = {"uri": f"{system}/EthernetInterfaces/1", "mac": node["mac"], "ip": node["address"]}
+    return {
+        "uri": system,
+        "name": node["xname"],
+        "actions": ["On", "ForceOff", "GracefulShutdown", "ForceRestart"],
+        "ethernet_interfaces": [{**interface, "enabled": True}],
+    }
