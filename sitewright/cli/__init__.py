@@ -12,6 +12,7 @@ from sitewright.errors import SitewrightError
 COMMANDS = {
     "adapters": "What fine-tuning made: list, show, check, publish, warm, canary, promote, rollback.",
     "config": "Look at site files: check, show, schema.",
+    "images": "Boot images: list, diff, prune.",
     "lab": "The one-machine site: up, down, status, logs, ssh.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",
     "nodes": "Diskless nodes: list, show, power.",
