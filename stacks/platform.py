@@ -7,7 +7,8 @@ Provides: PlatformHandle, when pods reach each other.
 import pulumi
 
 from modules.kubernetes_cluster import API_PORT
-from modules.platform import IMAGES, Platform, PlatformSpec
+from modules.platform import IMAGES, Platform
+from modules.platform_parts import PlatformSpec
 from sitewright.site import Cluster, Site
 from stacks.handles import ClusterHandle, PlatformHandle
 
