@@ -2,16 +2,28 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sitewright.site.checks.finding import Finding
+from sitewright.site.files import REPOSITORY
+from sitewright.site.kubernetes_values import quantity
 from sitewright.site.model import Site
 from sitewright.site.problems import Loc
+from sitewright.site.sections import Pool
 
 _SEED = re.compile(r"ds=nocloud[a-z-]*;(?:.*;)?(?:s|seedfrom)=(\S+)")
 
 
+RUN_SHARE = 0.2  # of the memory, which is what /run of an initial root may hold (dracut issue 2550)
+LIVE_RAM = re.compile(r"(?:^|\s)rd\.live\.ram(?:=1|\s|$)")
+
+
 def check(site: Site) -> Iterator[Finding]:
     for index, pool in enumerate(site.pools):
+        yield from _live_image(pool, ("pools", index, "memory"))
         for position, argument in enumerate(pool.kernel_arguments):
             loc: Loc = ("pools", index, "kernel_arguments", position)
             yield from _seed(argument, loc)
@@ -32,3 +44,35 @@ def _root(argument: str, loc: Loc) -> Iterator[Finding]:
         yield Finding(
             loc, "root= is given by the boot image already; the kernel takes the last one", warning=True
         )
+
+
+def _live_image(pool: Pool, loc: Loc) -> Iterator[Finding]:
+    """With rd.live.ram=1 the initial root copies the image to /run, and fails obscurely where it does not fit."""
+    recipe = _recipe(pool.boot_image)
+    arguments = [*pool.kernel_arguments, *map(str, recipe.get("kernel_arguments") or ())]
+    if not any(LIVE_RAM.search(argument) for argument in arguments):
+        return
+    try:
+        image, room = quantity(recipe["size_budget"]), int(pool.memory * RUN_SHARE)
+    except (KeyError, ValueError):
+        return
+    if image > room:
+        yield Finding(
+            loc,
+            f"image {pool.boot_image!r} may have {_mib(image)} (size_budget), and rd.live.ram=1 copies it to /run, "
+            f"where a node of {_mib(pool.memory)} has about {_mib(room)}; leave rd.live.ram out",
+            warning=True,
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def _recipe(image: str) -> dict[str, Any]:
+    """What cannot be read is told by who builds the image."""
+    try:
+        found = YAML(typ="safe").load(REPOSITORY / f"images/boot/{image}/recipe.yaml")
+    except (OSError, YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}

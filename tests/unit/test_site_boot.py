@@ -1,0 +1,56 @@
+"""Images that a node could not hold while it boots."""
+
+import pytest
+
+from sitewright.site import load
+from sitewright.site.checks import boot
+from sitewright.site.files import REPOSITORY
+
+BASE = REPOSITORY / "tests/data/site/base.yaml"
+
+
+@pytest.fixture
+def warnings(tmp_path, monkeypatch):
+    """Of a pool with this memory whose image has this recipe."""
+
+    def of(memory: str, recipe: str | None, *arguments: str) -> list[str]:
+        monkeypatch.setattr(boot, "REPOSITORY", tmp_path)
+        directory = tmp_path / "images/boot/compute"
+        directory.mkdir(parents=True, exist_ok=True)
+        if recipe is not None:
+            (directory / "recipe.yaml").write_text(recipe)
+        text = BASE.read_text()
+        assert "memory: 64Gi, gpus: 4}" in text and "memory: 16Gi," in text
+        pool = f"memory: {memory}, gpus: 4, kernel_arguments: [{', '.join(arguments)}]}}"
+        text = text.replace("memory: 64Gi, gpus: 4}", pool).replace("memory: 16Gi,", "memory: 1Gi,")
+        (tmp_path / "base.yaml").write_text(text)
+        return [warning.message for warning in load(tmp_path / "base.yaml").warnings]
+
+    return of
+
+
+def test_an_image_that_does_not_fit_into_run_is_told_with_both_sizes(warnings):
+    """dracutdevs/dracut#2550: the copy filled /run, and the mount failed with another message."""
+    [said] = warnings("4000M", "size_budget: 1500M", "rd.live.ram=1")
+    assert "image 'compute' may have 1,431 MiB" in said
+    assert "a node of 3,815 MiB has about 763 MiB" in said
+
+
+@pytest.mark.parametrize(
+    ("memory", "recipe", "arguments"),
+    [
+        ("512Gi", "size_budget: 1500M", ["rd.live.ram=1"]),
+        ("4000M", "size_budget: 1500M", []),
+        ("4000M", "size_budget: 1500M", ["rd.live.ram=0"]),
+        ("4000M", "{", ["rd.live.ram=1"]),
+        ("4000M", "size_budget: much", ["rd.live.ram=1"]),
+        ("4000M", "[]", ["rd.live.ram=1"]),
+        ("4000M", None, ["rd.live.ram=1"]),
+    ],
+)
+def test_what_fits_or_cannot_be_known_is_no_warning(warnings, memory, recipe, arguments):
+    assert warnings(memory, recipe, *arguments) == []
+
+
+def test_the_recipe_may_say_so_itself(warnings):
+    assert len(warnings("4000M", "size_budget: 1500M\nkernel_arguments: [rd.live.ram=1]\n")) == 1
