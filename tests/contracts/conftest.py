@@ -8,8 +8,9 @@ import pytest
 
 from modules.fine_tuning import FineTuningSpec, render
 from tests.contracts.fake_hypervisor import until
-from tests.contracts.queued_cluster import QueuedCluster, apply, queued_cluster
+from tests.contracts.queued_cluster import QueuedCluster, queued_cluster
 from tests.contracts.queuer import GIB, NAMESPACE, QUEUES, Queuer, workloads
+from tests.contracts.scheduled_cluster import apply
 from tests.contracts.test_tune import WEIGHTS
 
 

@@ -29,7 +29,8 @@ from modules.batch_queues_controller import (
 )
 from modules.batch_queues_spec import BatchQueuesSpec
 from sitewright.site.names import POOL_LABEL
-from tests.contracts.fake_hypervisor import api_server, controllers, free_ports, process, until
+from tests.contracts.fake_hypervisor import free_ports, process, until
+from tests.contracts.scheduled_cluster import add_node, apply, scheduled_cluster
 from tools.locate import tool
 
 NODE, LOG = "x1000c0s0b0n0", "kueue.log"
@@ -52,13 +53,6 @@ class QueuedCluster:
             self.kueue.send_signal(signal.SIGCONT)
 
 
-def apply(kubeconfig: Path, *manifests: dict[str, Any]) -> None:
-    """As `pulumi up` does it: server-side."""
-    command = [tool("kubectl"), f"--kubeconfig={kubeconfig}", "apply", "--server-side", "-f", "-"]
-    done = subprocess.run(command, input=yaml.safe_dump_all(manifests), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 @contextlib.contextmanager
 def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterator[QueuedCluster]:
     """gpus: of the node, which is in the pool of the first flavor."""
@@ -77,12 +71,9 @@ def queued_cluster(directory: Path, spec: BatchQueuesSpec, gpus: int) -> Iterato
 @contextlib.contextmanager
 def cluster(directory: Path, pool: str, gpus: int, names: str) -> Iterator[Path]:
     """API server, scheduler, the controllers of these names, and one node. Gives the kubeconfig."""
-    [port] = free_ports(1)
-    with api_server(directory) as kubeconfig:
-        kubernetes.config.load_kube_config(str(kubeconfig))
-        _node(pool, gpus)
-        with controllers(directory, kubeconfig, names), _scheduler(directory, kubeconfig, port):
-            yield kubeconfig
+    with scheduled_cluster(directory, names) as kubeconfig:
+        add_node(NODE, {POOL_LABEL: pool}, gpus)
+        yield kubeconfig
 
 
 @contextlib.contextmanager
@@ -152,24 +143,3 @@ def _ready(port: int) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
     return False
-
-
-@contextlib.contextmanager
-def _scheduler(directory: Path, kubeconfig: Path, port: int) -> Iterator[None]:
-    command = [
-        *(str(tool("kube-scheduler")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
-        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={directory}/scheduler"),
-    ]
-    with process(command, directory / "scheduler.log"):
-        yield
-
-
-def _node(pool: str, gpus: int) -> None:
-    api = kubernetes.client.CoreV1Api()
-    api.create_node({"metadata": {"name": NODE, "labels": {POOL_LABEL: pool}}})
-    # Of a node that was never Ready the API server says so with a taint; the controller that takes it away is not here.
-    api.patch_node(NODE, {"spec": {"taints": None}})
-    amount = {"cpu": "8", "memory": "32Gi", "pods": "20", "nvidia.com/gpu": str(gpus)}
-    ready = [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]
-    status = {"capacity": amount, "allocatable": amount, "conditions": ready}
-    api.patch_node_status(NODE, {"status": status})

@@ -14,7 +14,7 @@ from modules.batch_queues import FINE_TUNING, INFERENCE, KUEUE, queues
 from sitewright.cli import main
 from sitewright.tuning.template import TEMPLATE, TrainingTemplate, job
 from tests.contracts.fake_hypervisor import until
-from tests.contracts.queued_cluster import QueuedCluster, apply
+from tests.contracts.queued_cluster import QueuedCluster
 from tests.contracts.queuer import (
     ENDED_BY_SIGTERM,
     GROUP,
@@ -26,6 +26,7 @@ from tests.contracts.queuer import (
     container,
     objects,
 )
+from tests.contracts.scheduled_cluster import apply
 from tools.locate import tool
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
