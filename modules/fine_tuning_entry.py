@@ -118,7 +118,7 @@ def trainer_for(directory: Path, request: dict[str, Any], model: Any, tokenizer:
         save_steps=recipe["save_steps"],
         logging_steps=recipe["logging_steps"],
         save_total_limit=2,
-        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        ddp_backend="gloo" if processes.count() > 1 and not torch.cuda.is_available() else None,
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
