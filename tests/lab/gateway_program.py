@@ -113,7 +113,8 @@ class Gateway:
             (place / "settings" / name).write_text(text)
         self.write_keys({"team-a": KEY, "small": SMALL_KEY, "paused": BLOCKED_KEY}, {"paused": "any"})
         variables = {one["name"]: one["value"] for one in container["env"]}
-        variables |= {"GATEWAY_PORT": str(self.port), "GATEWAY_KEYS": str(self.keys), "HOME": str(place)}
+        variables |= {"GATEWAY_PORT": str(self.port), "GATEWAY_METRICS_PORT": str(free_port())}
+        variables |= {"GATEWAY_KEYS": str(self.keys), "HOME": str(place)}
         self.process = subprocess.Popen(
             [container["command"][0], str(place / "settings" / Path(container["command"][1]).name)],
             env={"PATH": "/usr/bin:/bin", **variables},
