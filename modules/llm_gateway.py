@@ -54,7 +54,7 @@ def render(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
 
     The two Secrets come without entries: whoever hands out keys puts them in, and keeps what they put.
     """
-    secrets = [_secret(spec, spec.active_secret), _secret(spec, spec.blocked_secret)]
+    secrets = [secret(spec, spec.active_secret), secret(spec, spec.blocked_secret)]
     budget = [disruption_budget(spec.name, spec.namespace, _labels(spec))] if spec.replicas > 1 else []
     front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
     return [_network_policy(spec), _settings(spec), *secrets, front, *budget, _deployment(spec)]
@@ -114,7 +114,8 @@ def _settings(spec: LlmGatewaySpec) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
 
 
-def _secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
+def secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
+    """Keys by team, which whoever hands them out puts in."""
     # Without `data`, server-side apply leaves the entries of others alone.
     return {
         "apiVersion": "v1",

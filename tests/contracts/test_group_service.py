@@ -1,10 +1,6 @@
 """What a real API server says of a group service, with LeaderWorkerSet's own definition of its kind."""
 
-import json
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import kubernetes
 import pytest
@@ -12,6 +8,7 @@ import yaml
 
 from modules.vllm_group_service import VllmGroupServiceSpec, render
 from tests.contracts.fake_hypervisor import api_server
+from tests.contracts.go_module import go_module
 from tests.lab.gateway_program import wait_for
 from tests.unit.golden import DATA
 
@@ -23,20 +20,9 @@ KIND = {"group": "leaderworkerset.x-k8s.io", "version": "v1", "plural": "leaderw
 
 @pytest.fixture(scope="module")
 def definition(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Of the kind, out of the module's own files; Go checks that they are what was published."""
-    place = tmp_path_factory.mktemp("lws")
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", MODULE],
-        cwd=place,
-        env={**os.environ, "GOFLAGS": "-mod=mod"},
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    file = (
-        Path(json.loads(done.stdout)["Dir"])
-        / "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml"
-    )
+    """Of the kind, out of the module's own files."""
+    place = go_module(MODULE, tmp_path_factory.mktemp("lws"))
+    file = place / "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml"
     return yaml.load(file.read_text(), yaml.CSafeLoader)
 
 
