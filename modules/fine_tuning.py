@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pulumi
 from pydantic import Field
 
+from modules.gpu_flavours import FLAVOURS, FlavourName
 from modules.manifest import Manifest
 from modules.serving import toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
@@ -21,6 +22,7 @@ class FineTuningSpec(Model):
     serving_namespace: str = Field("default", pattern=DNS_LABEL, description="of the served models")
     pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes train")
     taints: tuple[Annotated[str, Field(pattern=TAINT)], ...] = Field((), description="of the pool's nodes")
+    flavour: FlavourName | None = Field(None, description="kind of node that runs were built for; None: any")
     gpus: int = Field(1, ge=0, description="per run, all of one node; 0 trains on CPU")
     cpus: int = Field(ge=1, description="per run")
     memory: int = Field(ge=256 * MEBI, description="bytes, limit per run")
@@ -80,7 +82,7 @@ def _config_map(spec: FineTuningSpec) -> dict[str, Any]:
         namespace=spec.namespace,
         serving_namespace=spec.serving_namespace,
         models=spec.models,
-        node_selector={POOL_LABEL: spec.pool},
+        node_selector={POOL_LABEL: spec.pool, **(FLAVOURS[spec.flavour].selector if spec.flavour else {})},
         tolerations=[toleration(taint) for taint in spec.taints],
         gpus=spec.gpus,
         cpus=spec.cpus,

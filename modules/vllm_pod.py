@@ -7,10 +7,11 @@ shutdown timeout, still answers /health while it drains, and answers 503 on over
 from ipaddress import IPv4Network
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from modules.gpu_flavours import FLAVOURS, Flavour, FlavourName
 from modules.serving import open_to, toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL, model_name
@@ -40,6 +41,9 @@ class VllmServiceSpec(Model):
     shared_path: str = Field("/shared", description="shared file system, mounted read-only")
     pool: str = Field(pattern=DNS_LABEL, description="pool whose nodes may run it")
     taints: tuple[Annotated[str, Field(pattern=TAINT)], ...] = Field((), description="of the pool's nodes")
+    flavour: FlavourName | None = Field(
+        None, description="kind of node that image and environment were built for; None: any"
+    )
     replicas: int = Field(2, ge=1)
     gpus: int = Field(
         1, ge=0, description="per replica; above 1 the model is split over them; 0 serves on CPU"
@@ -55,6 +59,18 @@ class VllmServiceSpec(Model):
     startup_budget: int = Field(900, ge=60, description="seconds a replica may take to load")
     drain_timeout: int = Field(600, ge=1, description="seconds a stream may take to end")
 
+    @property
+    def node(self) -> Flavour | None:
+        return FLAVOURS[self.flavour] if self.flavour else None
+
+    @model_validator(mode="after")
+    def _fits_a_node(self) -> Self:
+        if self.node is not None and self.gpus > max(self.node.gpus):
+            raise ValueError(
+                f"gpus: {self.gpus}, and a node of {self.flavour} has {max(self.node.gpus)} at most"
+            )
+        return self
+
 
 def pod(spec: VllmServiceSpec) -> dict[str, Any]:
     return {
@@ -62,7 +78,7 @@ def pod(spec: VllmServiceSpec) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": grace(spec),
         "priorityClassName": PRIORITY_CLASS,
-        "nodeSelector": {POOL_LABEL: spec.pool},
+        "nodeSelector": {POOL_LABEL: spec.pool, **(spec.node.selector if spec.node else {})},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
         "topologySpreadConstraints": [
             _spread(spec, "kubernetes.io/hostname", "DoNotSchedule"),
@@ -72,14 +88,17 @@ def pod(spec: VllmServiceSpec) -> dict[str, Any]:
         "containers": [container(spec)],
         "volumes": [
             {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
-            {
-                "name": "shm",
-                "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi" if spec.gpus == 0 else "16Gi"},
-            },
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
             {"name": "programs", "configMap": {"name": spec.name}},
         ],
     }
+
+
+def _shared_memory(spec: VllmServiceSpec) -> str:
+    if spec.gpus == 0:
+        return "64Mi"
+    return quantity(spec.node.shared_memory(spec.gpus)) if spec.node else "16Gi"
 
 
 def _spread(spec: VllmServiceSpec, over: str, otherwise: str) -> dict[str, Any]:
@@ -158,6 +177,7 @@ def arguments(spec: VllmServiceSpec) -> list[str]:
         arguments += ["--max-model-len", str(spec.max_model_len)]
     if spec.gpus > 1:
         arguments += ["--tensor-parallel-size", str(spec.gpus)]
+    arguments += spec.node.arguments(spec.gpus) if spec.node else []
     if spec.adapters:
         arguments += ["--enable-lora", "--max-lora-rank", str(MAX_LORA_RANK)]
         arguments += ["--max-loras", "4", "--max-cpu-loras", "16"]

@@ -22,6 +22,7 @@ def fine_tuning(
         namespace=wanted.namespace,
         pool=pool.name,
         taints=tuple(pool.taints),
+        flavour=pool.flavour,
         gpus=wanted.gpus,
         cpus=wanted.cpus,
         memory=wanted.memory,

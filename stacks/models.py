@@ -112,6 +112,7 @@ def _spec(site: Site, model: ServedModel) -> VllmServiceSpec:
         shared_path=site.shared_filesystem.path,
         pool=model.pool,
         taints=tuple(site.pool(model.pool).taints),
+        flavour=site.pool(model.pool).flavour,
         replicas=model.replicas,
         gpus=model.gpus,
         cpus=model.cpus,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from modules.gpu_flavours import FlavourName
 from sitewright.site.fields import (
     AbsolutePath,
     BootUrl,
@@ -203,6 +204,8 @@ class Pool(Model):
     """memory of one node; the root file system lives in it"""
     gpus: int = Field(default=0, ge=0)
     """GPUs of one node"""
+    flavour: FlavourName | None = None
+    """kind of its nodes; images and environments of what runs there are built for it; default: nothing is assumed"""
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     """Kubernetes labels of the nodes"""
     taints: list[Taint] = Field(default_factory=list)

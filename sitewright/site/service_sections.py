@@ -48,6 +48,8 @@ class ServedModel(Model):
     """nodes per replica; above 1 they compute together, and the cluster needs LeaderWorkerSet"""
     gpus: int = Field(default=1, ge=0)
     """GPUs per replica, on each of its nodes"""
+    weights: Quantity | None = Field(default=None, ge=1)
+    """size of the weights; checked against the GPUs of a pool with a flavour; default: not checked"""
     memory: Quantity = Field(ge=GIB // 4)
     """memory limit per replica"""
     cpus: int = Field(ge=1)

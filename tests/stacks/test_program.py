@@ -174,7 +174,10 @@ def test_a_model_tolerates_what_keeps_others_off_its_nodes(alps, lab):
     }
     gpu = {"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"}
     assert pods["apertus-70b-deployment"]["tolerations"] == [gpu]
-    assert pods["apertus-70b-deployment"]["nodeSelector"] == {"sitewright.dev/pool": "inference"}
+    assert pods["apertus-70b-deployment"]["nodeSelector"] == {
+        "sitewright.dev/pool": "inference",
+        "kubernetes.io/arch": "arm64",
+    }
     assert "tolerations" not in pods["apertus-8b-next-deployment"]
     assert "tolerations" not in pods["tiny-deployment"]
 

@@ -8,6 +8,7 @@ from sitewright.site.checks import (
     capacity,
     clusters,
     duplicates,
+    flavours,
     queues,
     ranges,
     references,
@@ -29,6 +30,7 @@ def run(site: Site, known: Known) -> Iterator[Finding]:
     yield from ranges.check(site)
     yield from clusters.check(site)
     yield from capacity.check(site)
+    yield from flavours.check(site)
     yield from queues.check(site, known)
     yield from boot.check(site)
     if known.complete:
