@@ -2,7 +2,8 @@
 
 LiteLLM mounts over a hundred paths, some of which ask for no key, and takes orders from headers and query strings. What
 is not on the list here never reaches it. Run in the gateway's pod as `python llm_gateway_server.py`, beside
-config.yaml, policy.json, llm_gateway_auth.py and llm_gateway_targets.py; no other module of ours is there.
+config.yaml, policy.json, llm_gateway_auth.py, llm_gateway_limits.py and llm_gateway_targets.py; no other module of ours
+is there.
 """
 
 import json
@@ -25,10 +26,12 @@ PATHS = {
 # Everything else a client sends, such as x-litellm-timeout or x-api-key, would be an order to LiteLLM.
 REQUEST_HEADERS = frozenset([b"authorization", b"content-length", b"accept", b"host", b"user-agent"])
 JSON = (b"content-type", b"application/json")  # LiteLLM also reads forms, which say other things
-HIDDEN = (b"x-litellm-", b"llm_provider-")  # name backends by address and other teams' spending
+# They name backends by address, other teams' spending, and limits that are not the team's.
+HIDDEN = (b"x-litellm-", b"llm_provider-", b"x-ratelimit-")
 SHOWN = b"x-litellm-call-id"  # what a user tells support
 DEPLOYMENT, SERVED = b"x-litellm-model-name", b"x-served-model"  # which version answered under an alias
 RETRY_SECONDS = b"1"
+PERMITS = "sitewright.permits"  # where llm_gateway_auth.py puts them
 
 
 class Door:
@@ -72,10 +75,13 @@ class Door:
 
     async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
         self._open += 1
+        permits: list[Any] = []  # of llm_gateway_limits.py: what the request has taken of its team's limits
         try:
-            await self._app(_plain(scope), receive, _tidied(send))
+            await self._app({**_plain(scope), PERMITS: permits}, receive, _tidied(send, permits))
         finally:
             self._open -= 1
+            for permit in permits:
+                permit.release()
 
 
 def _plain(scope: Message) -> Message:
@@ -83,13 +89,18 @@ def _plain(scope: Message) -> Message:
     return {**scope, "headers": [*headers, JSON], "query_string": b""}
 
 
-def _tidied(send: Send) -> Send:
+def _tidied(send: Send, permits: list[Any]) -> Send:
     async def tidied(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": _answer_headers(message["status"], message["headers"])}
+            headers = [*_answer_headers(message["status"], message["headers"]), *_limit_headers(permits)]
+            message = {**message, "headers": headers}
         await send(message)
 
     return tidied
+
+
+def _limit_headers(permits: list[Any]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for permit in permits for name, value in permit.headers.items()]
 
 
 def _answer_headers(status: int, headers: Any) -> list[tuple[bytes, bytes]]:
@@ -119,10 +130,12 @@ def main() -> None:
     os.environ["CONFIG_FILE_PATH"] = str(here / "config.yaml")
     # Without one LiteLLM lets everybody in where its hook is not loaded. Nobody learns this one.
     os.environ["LITELLM_MASTER_KEY"] = f"sk-{secrets.token_urlsafe(32)}"
+    import llm_gateway_limits  # type: ignore[import-not-found]
     import llm_gateway_targets  # type: ignore[import-not-found]
     import uvicorn
 
     llm_gateway_targets.install()
+    llm_gateway_limits.install()
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
     uvicorn.run(

@@ -17,6 +17,10 @@ from modules.llm_gateway_spec import LlmGatewaySpec
 
 KEY, SMALL_KEY, BLOCKED_KEY = "sk-of-team-a-0123456789", "sk-of-small-0123456789", "sk-of-paused-0123456789"
 WORDS = [f"word{place} " for place in range(40)]
+USED, STREAM_USED = (
+    2,
+    1007,
+)  # tokens of an answer as the stand-in counts them; by its words a stream has fewer
 
 
 class StandIn:
@@ -53,7 +57,8 @@ class StandIn:
             return JSONResponse({"object": "list", "model": served, "data": data, "usage": usage})
         if body.get("stream"):
             pause = 0.075 if served == "slow" else 0.0
-            return StreamingResponse(_events(served, pause), media_type="text/event-stream")
+            usage = (body.get("stream_options") or {}).get("include_usage") is True
+            return StreamingResponse(_events(served, pause, usage), media_type="text/event-stream")
         choice = {"index": 0, "finish_reason": "stop", "text": "hello"}
         kind = "text_completion"
         if path == "v1/chat/completions":
@@ -63,13 +68,13 @@ class StandIn:
                 "finish_reason": "stop",
                 "message": {"role": "assistant", "content": "hello"},
             }
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": USED}
         return JSONResponse(
             {"id": "x", "object": kind, "created": 1, "model": served, "choices": [choice], "usage": usage}
         )
 
 
-async def _events(served: str, pause: float):
+async def _events(served: str, pause: float, usage: bool):
     for place, word in enumerate(WORDS):
         end = "stop" if place == len(WORDS) - 1 else None
         choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": end}
@@ -82,6 +87,17 @@ async def _events(served: str, pause: float):
         }
         yield f"data: {json.dumps(event)}\n\n"
         await asyncio.sleep(60 if served == "silent" else pause)
+    if usage:  # vLLM's chunk with include_usage: behind the last word, without a choice
+        counted = {"prompt_tokens": 7, "completion_tokens": STREAM_USED - 7, "total_tokens": STREAM_USED}
+        last = {
+            "id": "x",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": served,
+            "choices": [],
+            "usage": counted,
+        }
+        yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"
 
 
@@ -99,9 +115,12 @@ def wait_for(there: Callable[[], bool], what: str, seconds: float = 90) -> None:
 
 
 class Gateway:
-    """The gateway's container as a local process: command, settings, variables and keys of the manifests."""
+    """The gateway's container as a local process: command, settings, variables and keys of the manifests.
 
-    def __init__(self, spec: LlmGatewaySpec, place: Path) -> None:
+    changed: variables that are others here than in a pod.
+    """
+
+    def __init__(self, spec: LlmGatewaySpec, place: Path, changed: dict[str, str] | None = None) -> None:
         manifests = render(spec)
         settings = next(one for one in manifests if one["kind"] == "ConfigMap")["data"]
         container = manifests[-1]["spec"]["template"]["spec"]["containers"][0]
@@ -113,7 +132,12 @@ class Gateway:
             (place / "settings" / name).write_text(text)
         self.write_keys({"team-a": KEY, "small": SMALL_KEY, "paused": BLOCKED_KEY}, {"paused": "any"})
         variables = {one["name"]: one["value"] for one in container["env"]}
-        variables |= {"GATEWAY_PORT": str(self.port), "GATEWAY_KEYS": str(self.keys), "HOME": str(place)}
+        variables |= {
+            "GATEWAY_PORT": str(self.port),
+            "GATEWAY_KEYS": str(self.keys),
+            "HOME": str(place),
+            **(changed or {}),
+        }
         self.process = subprocess.Popen(
             [container["command"][0], str(place / "settings" / Path(container["command"][1]).name)],
             env={"PATH": "/usr/bin:/bin", **variables},

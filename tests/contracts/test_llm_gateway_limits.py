@@ -1,0 +1,289 @@
+"""Limits and budgets of teams: two real LiteLLMs and a real Redis, in front of a stand-in that speaks vLLM's contract.
+
+What this cannot show: pods, Services, network policies, and vLLM itself.
+"""
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from signal import SIGCONT, SIGSTOP
+
+import httpx
+import pytest
+
+from modules.llm_gateway_limits import KEEP_SECONDS, PAUSE_SECONDS
+from tests.contracts.limits_program import PASSWORD, Store, limited_spec
+from tests.contracts.python_environment import environment_python
+from tests.contracts.retrieval_program import Serving
+from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, StandIn, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+TEAMS = {
+    "asks": {"requests_per_minute": 5},
+    "reads": {"tokens_per_minute": 900},
+    "few": {"parallel_requests": 2},
+    "leaves": {"parallel_requests": 1, "token_budget": 10**9, "budget_seconds": 3600},
+    "saves": {"token_budget": 1000, "budget_seconds": 8},
+    "counts": {
+        "requests_per_minute": 100_000,
+        "tokens_per_minute": 10**9,
+        "parallel_requests": 100,
+        "token_budget": 10**9,
+        "budget_seconds": 3600,
+    },
+    "survives": {"token_budget": 1000, "budget_seconds": 3600},
+    "outage": {"token_budget": 10**9, "budget_seconds": 3600, "parallel_requests": 50},
+}
+OTHER = "free"  # a team without a limit
+
+
+def key(team: str) -> str:
+    return f"sk-of-{team}-0123456789"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made = Store(tmp_path_factory.mktemp("store"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def both(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
+    """Two replicas of one gateway."""
+    models = Serving(StandIn().app)
+    spec = limited_spec(models.url, str(environment_python("litellm")), TEAMS)
+    made = []
+    try:
+        for name in ("first", "second"):
+            gateway = Gateway(spec, tmp_path_factory.mktemp(name), store.variables)
+            made.append(gateway)
+            gateway.write_keys({team: key(team) for team in (*TEAMS, OTHER)}, {})
+        yield made[0], made[1]
+    finally:
+        for gateway in made:
+            gateway.stop()
+        models.stop()
+
+
+@pytest.fixture
+def first(both: tuple[Gateway, Gateway]) -> Gateway:
+    return both[0]
+
+
+def stream(gateway: Gateway, team: str, model: str = "ok", **more) -> httpx.Response:
+    return gateway.chat(model, key(team), stream=True, **more)
+
+
+def refusal(answer: httpx.Response, limit: str) -> str:
+    """The message of a 429 that names this limit."""
+    assert answer.status_code == 429, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == limit
+    assert error["type"] == ("insufficient_quota" if limit == "token_budget" else "rate_limit_exceeded")
+    assert error["code"] == "429"
+    assert answer.headers["retry-after"].isdigit()
+    assert int(answer.headers["retry-after"]) >= 1
+    assert f"is at its limit {limit}: " in error["message"]
+    return str(error["message"])
+
+
+def used(store: Store, team: str) -> int:
+    return int(store.ask("get", f"team:{team}:budget") or 0)
+
+
+def counted(store: Store, team: str, tokens: int) -> None:
+    """So many, and no more a moment later: LiteLLM tells of an answer after it has left."""
+    wait_for(lambda: used(store, team) >= tokens, f"{tokens} tokens of {team}", 15)
+    time.sleep(1)
+    assert used(store, team) == tokens
+
+
+def test_requests_of_both_replicas_are_one_count_and_another_team_goes_on(both):
+    left = []
+    for place in range(5):
+        answer = both[place % 2].chat("ok", key("asks"))
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-ratelimit-limit-requests"] == "5"
+        left.append(int(answer.headers["x-ratelimit-remaining-requests"]))
+    assert left == [4, 3, 2, 1, 0]
+    for gateway in both:
+        answer = gateway.chat("ok", key("asks"))
+        message = refusal(answer, "requests_per_minute")
+        assert "team asks" in message
+        assert "5 of 5 requests per minute used" in message
+        assert 1 <= int(answer.headers["retry-after"]) <= 12, "one grows back in a fifth of a minute"
+        assert gateway.chat("ok", key(OTHER)).status_code == 200
+    print(f"\n{message}")
+    time.sleep(int(answer.headers["retry-after"]))
+    assert both[0].chat("ok", key("asks")).status_code == 200, "it is free when it says so"
+
+
+def test_tokens_are_those_of_the_answers_and_the_team_waits_until_they_have_grown_back(both):
+    answer = stream(both[0], "reads")
+    assert (
+        answer.headers["x-ratelimit-limit-tokens"] == answer.headers["x-ratelimit-remaining-tokens"] == "900"
+    )
+    found = until_refused(both[1], "reads")
+    message = refusal(found, "tokens_per_minute")
+    print(f"\n{message}")
+    assert "of 900 tokens per minute used" in message
+    assert both[1].chat("ok", key(OTHER)).status_code == 200
+    time.sleep(int(found.headers["retry-after"]))
+    assert both[1].chat("ok", key("reads")).status_code == 200, "it is free when it says so"
+
+
+def until_refused(gateway: Gateway, team: str) -> httpx.Response:
+    until = time.monotonic() + 20
+    while (answer := gateway.chat("ok", key(team))).status_code == 200:
+        assert time.monotonic() < until, "it is never refused"
+        time.sleep(0.05)
+    return answer
+
+
+def test_requests_open_at_once_are_counted_over_both_replicas(both):
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda one=one: found.append(stream(one, "few", "slow").status_code))
+        for one in both
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    for gateway in both:
+        assert "2 of 2 requests open at once" in refusal(gateway.chat("ok", key("few")), "parallel_requests")
+    assert both[0].chat("ok", key(OTHER)).status_code == 200
+    for thread in threads:
+        thread.join()
+    assert found == [200, 200]
+    wait_for(lambda: both[1].chat("ok", key("few")).status_code == 200, "the end of both", 5)
+
+
+def test_a_client_that_leaves_frees_its_place_and_what_was_produced_is_counted_once(store, first):
+    with first.client.stream(
+        "POST",
+        "/v1/chat/completions",
+        json={"model": "slow", "messages": [{"role": "user", "content": "Say hello."}], "stream": True},
+        headers={"Authorization": f"Bearer {key('leaves')}"},
+    ) as answer:
+        for number, line in enumerate(answer.iter_lines()):
+            assert line is not None
+            if number > 20:
+                break
+    wait_for(lambda: used(store, "leaves") > 0, "the count of what was produced", 15)
+    was = used(store, "leaves")
+    print(f"\nleft after about 10 of {len(WORDS)} words: {was} tokens counted")
+    assert 10 <= was < STREAM_USED
+    wait_for(lambda: first.chat("ok", key("leaves")).status_code == 200, "its place", 10)
+    counted(store, "leaves", was + USED)
+
+
+def test_every_answer_is_counted_once(store, both):
+    """Streams and others, of both replicas, some after a fallback."""
+    for gateway in both:
+        assert gateway.chat("ok", key("counts")).status_code == 200
+        assert gateway.chat("busy", key("counts")).status_code == 200
+        assert stream(gateway, "counts").status_code == 200
+        assert (
+            gateway.post("/v1/embeddings", {"model": "ok", "input": "hello"}, key("counts")).status_code
+            == 200
+        )
+    counted(store, "counts", 2 * (2 * USED + STREAM_USED + 1))
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
+def test_a_client_sees_the_usage_it_asked_for_and_no_other(first, options):
+    answer = stream(first, "counts", **options)
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    shown = [event["usage"]["total_tokens"] for event in events if event.get("usage")]
+    assert shown == ([STREAM_USED] if options else [])
+    assert [event for event in events if not event["choices"]] == ([events[-1]] if options else [])
+
+
+def test_a_budget_is_refused_when_it_is_used_up_and_begins_anew_by_itself(store, both):
+    assert stream(both[0], "saves").status_code == 200
+    wait_for(lambda: used(store, "saves") >= STREAM_USED, "the count", 15)
+    answer = both[1].chat("ok", key("saves"))
+    message = refusal(answer, "token_budget")
+    print(f"\n{message}")
+    assert f"{STREAM_USED:,} of 1,000 tokens used" in message
+    assert 1 <= int(answer.headers["retry-after"]) <= 8
+    assert both[1].chat("ok", key(OTHER)).status_code == 200
+    time.sleep(int(answer.headers["retry-after"]))
+    assert both[1].chat("ok", key("saves")).status_code == 200
+    counted(store, "saves", USED)
+
+
+def test_a_store_that_is_killed_stops_nobody_and_limits_hold_again_when_it_is_back(store, both):
+    assert stream(both[0], "survives").status_code == 200
+    wait_for(lambda: used(store, "survives") >= STREAM_USED, "the count", 15)
+    time.sleep(2)  # the store writes once a second
+    refusal(both[0].chat("ok", key("survives")), "token_budget")
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def client(gateway: Gateway) -> None:
+        with httpx.Client(base_url=gateway.url, timeout=5) as own:
+            while not stop.is_set():
+                body = {"model": "ok", "messages": [{"role": "user", "content": "x"}]}
+                headers = {"Authorization": f"Bearer {key('outage')}"}
+                answers.append(own.post("/v1/chat/completions", json=body, headers=headers).status_code)
+
+    threads = [threading.Thread(target=client, args=(gateway,)) for gateway in both]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    store.kill()
+    time.sleep(2)
+    during = len(answers)
+    time.sleep(2)
+    assert len(answers) > during, "requests go on while it is away"
+    assert both[0].chat("ok", key("survives")).status_code == 200, "nobody is refused meanwhile"
+    store.start()
+    time.sleep(PAUSE_SECONDS + KEEP_SECONDS)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(f"\n{dict(Counter(answers))}, {len(answers) - during} of them since the store was away")
+    assert set(answers) == {200}
+    refusal(both[0].chat("ok", key("survives")), "token_budget")
+    # What was counted last before the kill is perhaps not written; what came later is sent when the store is back.
+    wait_for(lambda: used(store, "outage") >= (len(answers) - 200) * USED, "what is owed", 15)
+    time.sleep(1)
+    print(f"{used(store, 'outage')} tokens counted of {len(answers) * USED}")
+    assert used(store, "outage") <= len(answers) * USED
+    for gateway in both:
+        text = gateway.log.read_text()
+        said = re.findall(r"requests pass without limits, their store does not answer: (\w+)", text)
+        assert said
+        assert set(Counter(said).values()) == {1}, "not once per request"
+        assert "the store of limits answers again" in text
+
+
+def test_a_store_that_hangs_stops_nobody(store, first):
+    store.process.send_signal(SIGSTOP)
+    try:
+        with httpx.Client(base_url=first.url, timeout=5) as impatient:
+            headers = {"Authorization": f"Bearer {key('outage')}"}
+            body = {"model": "ok", "messages": [{"role": "user", "content": "x"}]}
+            for _ in range(5):
+                assert impatient.post("/v1/chat/completions", json=body, headers=headers).status_code == 200
+    finally:
+        store.process.send_signal(SIGCONT)
+    wait_for(lambda: first.chat("ok", key("survives")).status_code == 429, "the limits", 15)
+
+
+def test_a_wrong_password_is_in_the_log_and_the_password_is_not(store, first):
+    before = len(first.log.read_text())
+    store.password_file.write_text("not-the-password-of-the-store")
+    store.ask("client", "kill", "type", "normal")
+    wait_for(lambda: "password" in first.log.read_text()[before:], "the line", 15)
+    assert first.chat("ok", key("survives")).status_code == 200
+    print("\n" + first.log.read_text()[before:].strip())
+    store.password_file.write_text(PASSWORD)
+    wait_for(lambda: first.chat("ok", key("survives")).status_code == 429, "the limits", 15)
+    assert PASSWORD not in first.log.read_text()
+    assert "not-the-password-of-the-store" not in first.log.read_text()
