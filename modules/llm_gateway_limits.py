@@ -324,6 +324,7 @@ def _store() -> Any:
     from redis.asyncio.retry import Retry  # type: ignore[import-not-found]
     from redis.backoff import NoBackoff  # type: ignore[import-not-found]
     from redis.credentials import CredentialProvider  # type: ignore[import-not-found]
+    from redis.exceptions import ConnectionError  # type: ignore[import-not-found]
 
     class Password(CredentialProvider):
         """Read for each connection, so that another one needs no restart."""
@@ -338,5 +339,6 @@ def _store() -> Any:
         credential_provider=Password(),
         socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
+        # Connections from before a restart of the store are found dead when they are used.
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
     )

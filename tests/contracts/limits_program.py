@@ -8,7 +8,7 @@ from pathlib import Path
 from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.llm_gateway_store import arguments
 from modules.spec import MEBI
-from tests.lab.gateway_program import WORDS, free_port, wait_for
+from tests.lab.gateway_program import free_port, wait_for
 
 # Debian's redis-server is a link to this file of redis-tools, which starts nothing when it is installed.
 PROGRAM = "/usr/bin/redis-check-rdb"
@@ -80,9 +80,6 @@ def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> Ll
             "total_seconds": 30,
             "stall_seconds": 10,
             "teams": [{"name": name, **limits} for name, limits in teams.items()],
-            "models": [model("ok"), model("slow"), {**model("busy"), "fallbacks": ["ok"]}],
+            "models": [model("ok"), model("slow"), model("late"), {**model("busy"), "fallbacks": ["ok"]}],
         }
     )
-
-
-__all__ = ["PASSWORD", "WORDS", "Store", "limited_spec"]

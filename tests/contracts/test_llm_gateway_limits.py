@@ -8,17 +8,17 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from signal import SIGCONT, SIGSTOP
+from collections.abc import Callable, Iterator
+from signal import SIGCONT, SIGSTOP, SIGTERM
 
 import httpx
 import pytest
 
-from modules.llm_gateway_limits import KEEP_SECONDS, PAUSE_SECONDS
+from modules.llm_gateway_limits import KEEP_SECONDS, LEASE_SECONDS, PAUSE_SECONDS
 from tests.contracts.limits_program import PASSWORD, Store, limited_spec
 from tests.contracts.python_environment import environment_python
 from tests.contracts.retrieval_program import Serving
-from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, StandIn, wait_for
+from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, StandIn, chat, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 TEAMS = {
@@ -34,6 +34,8 @@ TEAMS = {
         "token_budget": 10**9,
         "budget_seconds": 3600,
     },
+    "impatient": {"token_budget": 10**9, "budget_seconds": 3600},
+    "ends": {"token_budget": 10**9, "budget_seconds": 3600},
     "survives": {"token_budget": 1000, "budget_seconds": 3600},
     "outage": {"token_budget": 10**9, "budget_seconds": 3600, "parallel_requests": 50},
 }
@@ -52,21 +54,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def both(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two replicas of one gateway."""
-    models = Serving(StandIn().app)
+def start(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Gateway]]:
+    """Another replica of one gateway."""
+    models, made = Serving(StandIn().app), []
     spec = limited_spec(models.url, str(environment_python("litellm")), TEAMS)
-    made = []
-    try:
-        for name in ("first", "second"):
-            gateway = Gateway(spec, tmp_path_factory.mktemp(name), store.variables)
-            made.append(gateway)
-            gateway.write_keys({team: key(team) for team in (*TEAMS, OTHER)}, {})
-        yield made[0], made[1]
-    finally:
-        for gateway in made:
-            gateway.stop()
-        models.stop()
+
+    def started() -> Gateway:
+        gateway = Gateway(spec, tmp_path_factory.mktemp("gateway"), store.variables)
+        made.append(gateway)
+        gateway.write_keys({team: key(team) for team in (*TEAMS, OTHER)}, {})
+        return gateway
+
+    yield started
+    for gateway in made:
+        gateway.stop()
+    models.stop()
+
+
+@pytest.fixture(scope="module")
+def both(start: Callable[[], Gateway]) -> tuple[Gateway, Gateway]:
+    return start(), start()
 
 
 @pytest.fixture
@@ -181,6 +188,14 @@ def test_a_client_that_leaves_frees_its_place_and_what_was_produced_is_counted_o
     counted(store, "leaves", was + USED)
 
 
+def test_an_answer_nobody_waits_for_is_not_counted(store, first):
+    """It is no stream, the target is told to stop, and what it has produced until then nobody knows."""
+    with pytest.raises(httpx.ReadTimeout):
+        first.post("/v1/chat/completions", chat("late"), key("impatient"), timeout=1)
+    assert first.chat("ok", key("impatient")).status_code == 200
+    counted(store, "impatient", USED)
+
+
 def test_every_answer_is_counted_once(store, both):
     """Streams and others, of both replicas, some after a fallback."""
     for gateway in both:
@@ -287,3 +302,42 @@ def test_a_wrong_password_is_in_the_log_and_the_password_is_not(store, first):
     wait_for(lambda: first.chat("ok", key("survives")).status_code == 429, "the limits", 15)
     assert PASSWORD not in first.log.read_text()
     assert "not-the-password-of-the-store" not in first.log.read_text()
+
+
+def test_a_replica_starts_without_the_store_and_counts_what_it_ends_with(store, start):
+    store.kill()
+    gateway = start()
+    assert gateway.chat("ok", key("ends")).status_code == 200
+    assert "their store does not answer" in gateway.log.read_text()
+    store.start()
+    counted(store, "ends", USED)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(stream(gateway, "ends", "slow").text))
+    thread.start()
+    time.sleep(1)
+    gateway.process.send_signal(SIGTERM)
+    thread.join()
+    gateway.process.wait(30)
+    assert "[DONE]" in found[0]
+    counted(store, "ends", USED + STREAM_USED)
+
+
+def test_what_a_replica_held_when_it_was_killed_is_free_again(both):
+    ended: list[Exception] = []
+
+    def hold() -> None:
+        try:
+            stream(both[1], "few", "slow")
+        except httpx.TransportError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    both[1].process.kill()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 2, "both were open"
+    refusal(both[0].chat("ok", key("few")), "parallel_requests")
+    wait_for(lambda: both[0].chat("ok", key("few")).status_code == 200, "their places", LEASE_SECONDS + 10)

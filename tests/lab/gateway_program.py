@@ -27,8 +27,8 @@ class StandIn:
     """Not vLLM: the paths, forms and status codes of its OpenAI server. What it does is in the served name.
 
     `ok` answers, `ok-too` as well, `busy` answers 503 as vLLM with --max-num-queued-reqs, `slow` takes 3 s to stream,
-    `silent` stops after its first word, `long` is a prompt that does not fit. `asked` has all requests: path, served
-    name, parameters, headers. full: whatever is asked for meets a full queue.
+    `late` takes 3 s without one, `silent` stops after its first word, `long` is a prompt that does not fit. `asked` has
+    all requests: path, served name, parameters, headers. full: whatever is asked for meets a full queue.
     """
 
     def __init__(self) -> None:
@@ -59,6 +59,8 @@ class StandIn:
             pause = 0.075 if served == "slow" else 0.0
             usage = (body.get("stream_options") or {}).get("include_usage") is True
             return StreamingResponse(_events(served, pause, usage), media_type="text/event-stream")
+        if served == "late":
+            await asyncio.sleep(3)
         choice = {"index": 0, "finish_reason": "stop", "text": "hello"}
         kind = "text_completion"
         if path == "v1/chat/completions":
