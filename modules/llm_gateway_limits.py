@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-ANSWER_SECONDS = (
-    0.4  # the store takes 1 ms; twice this, to connect and to ask, is what a request waits at most
-)
+ANSWER_SECONDS = 0.4  # the store takes 1 ms; a request waits twice this at most, to connect and to ask
 PAUSE_SECONDS = 1.0  # a store that did not answer is not asked again for so long
 SAY_SECONDS = 60.0
 LEASE_SECONDS = 30  # a slot of a replica that died is free again after so long
@@ -237,6 +235,7 @@ class _Asked:
         self._ask_from = float("-inf")
         self._away_since: float | None = None
         self._said: dict[str, float] = {}  # when, by the kind of error
+        self._told = False  # whether it said so this time
 
     async def run(self, script: str, keys: list[str], values: list[Any]) -> Any:
         return await self.run_command("EVAL", script, len(keys), *keys, *values)
@@ -246,14 +245,17 @@ class _Asked:
             return None
         asked = time.monotonic()
         try:
-            found = await asyncio.wait_for(self._store.execute_command(*command), 2 * ANSWER_SECONDS)
+            # Not wait_for, which in Python 3.11 loses a cancellation that comes with the answer.
+            async with asyncio.timeout(2 * ANSWER_SECONDS):
+                found = await self._store.execute_command(*command)
         except Exception as error:
             self._away(error)
             return None
         # An answer to what was asked before it went away says nothing.
         if self._away_since is not None and asked > self._away_since:
-            log.warning("the store of limits answers again after %.0f s", asked - self._away_since)
-            self._away_since = None
+            if self._told:
+                log.warning("the store of limits answers again after %.0f s", asked - self._away_since)
+            self._away_since, self._told = None, False
         return found
 
     def _away(self, error: Exception) -> None:
@@ -261,7 +263,7 @@ class _Asked:
         self._ask_from = now + PAUSE_SECONDS
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._said.get(kind, float("-inf")) >= SAY_SECONDS:
-            self._said[kind] = now
+            self._said[kind], self._told = now, True
             log.error("requests pass without limits, their store does not answer: %s: %s", kind, error)
 
 

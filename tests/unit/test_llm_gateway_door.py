@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from modules.llm_gateway_server import HEALTH, PATHS, Door
+from modules.llm_gateway_server import HEALTH, PATHS, PERMITS, Door
 
 BODY = 100
 
@@ -173,3 +173,26 @@ def test_an_answer_says_which_version_served_it_and_not_where():
     )
     _, shown, _ = answer(Behind(headers=headers))
     assert shown == {b"x-served-model": b"alps--v2"}
+
+
+def test_what_a_request_took_of_its_teams_limits_is_shown_and_given_back_also_when_it_fails():
+    released: list[str] = []
+
+    class Permit:
+        headers = {"x-ratelimit-remaining-requests": "4"}
+
+        def release(self) -> None:
+            released.append("one")
+
+    class Taking(Behind):
+        async def __call__(self, scope, receive, send) -> None:
+            scope[PERMITS].append(Permit())
+            await super().__call__(scope, receive, send)
+            if self.status == 500:
+                raise ConnectionError
+
+    others = ((b"x-ratelimit-remaining-requests", b"999"), (b"x-ratelimit-limit-tokens", b"9"))
+    assert answer(Taking(headers=others))[1] == {b"x-ratelimit-remaining-requests": b"4"}
+    with pytest.raises(ConnectionError):
+        answer(Taking(500))
+    assert released == ["one", "one"]
