@@ -27,7 +27,7 @@ PAUSE_SECONDS = 1.0  # a store that did not answer is not asked again for so lon
 SAY_SECONDS = 60.0
 LEASE_SECONDS = 30  # a slot of a replica that died is free again after so long
 KEEP_SECONDS = 5.0
-CHARGED_SECONDS = 600  # the store knows for so long which answers it has counted
+CHARGED_SECONDS = 120  # the store knows for so long which answers it has counted; about 150 bytes each
 MOST_OWED = 10_000  # answers remembered for a store that is away
 log = logging.getLogger("sitewright.gateway")
 

@@ -78,8 +78,14 @@ def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> Ll
             "python": python,
             "pool": "svc",
             "total_seconds": 30,
-            "stall_seconds": 10,
+            "stall_seconds": 3,
             "teams": [{"name": name, **limits} for name, limits in teams.items()],
-            "models": [model("ok"), model("slow"), model("late"), {**model("busy"), "fallbacks": ["ok"]}],
+            "models": [
+                model("ok"),
+                model("slow"),
+                model("late"),
+                model("silent"),
+                {**model("busy"), "fallbacks": ["ok"]},
+            ],
         }
     )

@@ -35,6 +35,7 @@ TEAMS = {
         "budget_seconds": 3600,
     },
     "impatient": {"token_budget": 10**9, "budget_seconds": 3600},
+    "broken": {"token_budget": 10**9, "budget_seconds": 3600},
     "ends": {"token_budget": 10**9, "budget_seconds": 3600},
     "survives": {"token_budget": 1000, "budget_seconds": 3600},
     "outage": {"token_budget": 10**9, "budget_seconds": 3600, "parallel_requests": 50},
@@ -196,17 +197,26 @@ def test_an_answer_nobody_waits_for_is_not_counted(store, first):
     counted(store, "impatient", USED)
 
 
+def test_a_stream_that_its_model_broke_off_is_not_counted(store, first):
+    assert '"error"' in stream(first, "broken", "silent").text
+    assert first.chat("ok", key("broken")).status_code == 200
+    counted(store, "broken", USED)
+
+
 def test_every_answer_is_counted_once(store, both):
     """Streams and others, of both replicas, some after a fallback."""
     for gateway in both:
         assert gateway.chat("ok", key("counts")).status_code == 200
         assert gateway.chat("busy", key("counts")).status_code == 200
-        assert stream(gateway, "counts").status_code == 200
-        assert (
-            gateway.post("/v1/embeddings", {"model": "ok", "input": "hello"}, key("counts")).status_code
-            == 200
-        )
-    counted(store, "counts", 2 * (2 * USED + STREAM_USED + 1))
+        for options in ({}, {"include_usage": True}, {"include_usage": False}):
+            assert stream(gateway, "counts", stream_options=options).status_code == 200
+        for path, body in (
+            ("/v1/embeddings", {"model": "ok", "input": "hello"}),
+            ("/v1/completions", {"model": "ok", "prompt": "hello"}),
+            ("/v1/completions", {"model": "ok", "prompt": "hello", "stream": True}),
+        ):
+            assert gateway.post(path, body, key("counts")).status_code == 200
+    counted(store, "counts", 2 * (3 * USED + 4 * STREAM_USED + 1))
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])

@@ -58,7 +58,7 @@ class StandIn:
         if body.get("stream"):
             pause = 0.075 if served == "slow" else 0.0
             usage = (body.get("stream_options") or {}).get("include_usage") is True
-            return StreamingResponse(_events(served, pause, usage), media_type="text/event-stream")
+            return StreamingResponse(_events(path, served, pause, usage), media_type="text/event-stream")
         if served == "late":
             await asyncio.sleep(3)
         choice = {"index": 0, "finish_reason": "stop", "text": "hello"}
@@ -76,30 +76,22 @@ class StandIn:
         )
 
 
-async def _events(served: str, pause: float, usage: bool):
+async def _events(path: str, served: str, pause: float, usage: bool):
+    chat = path == "v1/chat/completions"
+    kind = "chat.completion.chunk" if chat else "text_completion"
+
+    def event(**more) -> str:
+        made = {"id": "x", "object": kind, "created": 1, "model": served, "choices": [], **more}
+        return f"data: {json.dumps(made)}\n\n"
+
     for place, word in enumerate(WORDS):
+        text = {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}
         end = "stop" if place == len(WORDS) - 1 else None
-        choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": end}
-        event = {
-            "id": "x",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": served,
-            "choices": [choice],
-        }
-        yield f"data: {json.dumps(event)}\n\n"
+        yield event(choices=[{"index": 0, "finish_reason": end, **text}])
         await asyncio.sleep(60 if served == "silent" else pause)
     if usage:  # vLLM's chunk with include_usage: behind the last word, without a choice
         counted = {"prompt_tokens": 7, "completion_tokens": STREAM_USED - 7, "total_tokens": STREAM_USED}
-        last = {
-            "id": "x",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": served,
-            "choices": [],
-            "usage": counted,
-        }
-        yield f"data: {json.dumps(last)}\n\n"
+        yield event(usage=counted)
     yield "data: [DONE]\n\n"
 
 
