@@ -42,6 +42,7 @@ PROGRAMS = {
     name: (HERE / name).read_text(encoding="utf-8")
     for name in (
         "llm_gateway_auth.py",
+        "llm_gateway_counts.py",
         "llm_gateway_limits.py",
         "llm_gateway_server.py",
         "llm_gateway_targets.py",

@@ -2,8 +2,7 @@
 
 LiteLLM mounts over a hundred paths, some of which ask for no key, and takes orders from headers and query strings. What
 is not on the list here never reaches it. Run in the gateway's pod as `python llm_gateway_server.py`, beside
-config.yaml, policy.json, llm_gateway_auth.py, llm_gateway_limits.py and llm_gateway_targets.py; no other module of ours
-is there.
+config.yaml, policy.json and the other programs of llm_gateway.py; no other module of ours is there.
 """
 
 import json

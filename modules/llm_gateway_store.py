@@ -1,7 +1,7 @@
 """The store in which all replicas of a gateway count what teams use: one Redis, reached by the gateway alone.
 
 Its file lies in the memory of its pod, since nodes have no disk and the cluster no storage: counts outlast a Redis
-that ends, and go with the pod. The gateway serves on without it (llm_gateway_limits.py).
+that ends, and go with the pod. What is in it is in llm_gateway_counts.py. The gateway serves on without it.
 """
 
 import base64
@@ -87,7 +87,7 @@ def arguments(memory: int) -> list[str]:
     return [
         *("--port", str(PORT)),
         *("--dir", DATA),
-        # Each second; what was counted in the last one is lost when Redis is killed.
+        # Each second, two where the file is slow: so much is lost when Redis is killed.
         *("--appendonly", "yes", "--appendfsync", "everysec"),
         # 64 MiB by itself: more than there is.
         *("--auto-aof-rewrite-min-size", str(memory // 32)),

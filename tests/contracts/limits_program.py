@@ -5,6 +5,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.llm_gateway_store import arguments
 from modules.spec import MEBI
@@ -66,6 +68,19 @@ class Store:
             "GATEWAY_STORE": f"127.0.0.1:{self.port}",
             "GATEWAY_STORE_PASSWORD_FILE": str(self.password_file),
         }
+
+
+def refusal(answer: httpx.Response, limit: str) -> str:
+    """The message of a 429 that names this limit."""
+    assert answer.status_code == 429, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == limit
+    assert error["type"] == ("insufficient_quota" if limit == "token_budget" else "rate_limit_exceeded")
+    assert error["code"] == "429"
+    assert answer.headers["retry-after"].isdigit()
+    assert int(answer.headers["retry-after"]) >= 1
+    assert f"is at its limit {limit}: " in error["message"]
+    return str(error["message"])
 
 
 def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> LlmGatewaySpec:

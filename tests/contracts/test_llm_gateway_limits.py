@@ -14,8 +14,9 @@ from signal import SIGCONT, SIGSTOP, SIGTERM
 import httpx
 import pytest
 
-from modules.llm_gateway_limits import KEEP_SECONDS, LEASE_SECONDS, PAUSE_SECONDS
-from tests.contracts.limits_program import PASSWORD, Store, limited_spec
+from modules.llm_gateway_counts import LEASE_SECONDS, PAUSE_SECONDS
+from modules.llm_gateway_limits import HOLD_SECONDS
+from tests.contracts.limits_program import PASSWORD, Store, limited_spec, refusal
 from tests.contracts.python_environment import environment_python
 from tests.contracts.retrieval_program import Serving
 from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, StandIn, chat, wait_for
@@ -35,6 +36,7 @@ TEAMS = {
         "budget_seconds": 3600,
     },
     "impatient": {"token_budget": 10**9, "budget_seconds": 3600},
+    "clock": {"requests_per_minute": 5},
     "broken": {"token_budget": 10**9, "budget_seconds": 3600},
     "ends": {"token_budget": 10**9, "budget_seconds": 3600},
     "survives": {"token_budget": 1000, "budget_seconds": 3600},
@@ -86,19 +88,6 @@ def stream(gateway: Gateway, team: str, model: str = "ok", **more) -> httpx.Resp
     return gateway.chat(model, key(team), stream=True, **more)
 
 
-def refusal(answer: httpx.Response, limit: str) -> str:
-    """The message of a 429 that names this limit."""
-    assert answer.status_code == 429, answer.text
-    error = answer.json()["error"]
-    assert error["param"] == limit
-    assert error["type"] == ("insufficient_quota" if limit == "token_budget" else "rate_limit_exceeded")
-    assert error["code"] == "429"
-    assert answer.headers["retry-after"].isdigit()
-    assert int(answer.headers["retry-after"]) >= 1
-    assert f"is at its limit {limit}: " in error["message"]
-    return str(error["message"])
-
-
 def used(store: Store, team: str) -> int:
     return int(store.ask("get", f"team:{team}:budget") or 0)
 
@@ -128,6 +117,12 @@ def test_requests_of_both_replicas_are_one_count_and_another_team_goes_on(both):
     print(f"\n{message}")
     time.sleep(int(answer.headers["retry-after"]))
     assert both[0].chat("ok", key("asks")).status_code == 200, "it is free when it says so"
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_a_team(store, first):
+    store.ask("hset", "team:clock:requests", "left", "3", "at", str(int(time.time() + 3600) * 1000))
+    answer = first.chat("ok", key("clock"))
+    assert answer.headers["x-ratelimit-remaining-requests"] == "2"
 
 
 def test_tokens_are_those_of_the_answers_and_the_team_waits_until_they_have_grown_back(both):
@@ -262,21 +257,22 @@ def test_a_store_that_is_killed_stops_nobody_and_limits_hold_again_when_it_is_ba
         thread.start()
     time.sleep(2)
     store.kill()
+    before = len(answers)
     time.sleep(2)
     during = len(answers)
     time.sleep(2)
     assert len(answers) > during, "requests go on while it is away"
     assert both[0].chat("ok", key("survives")).status_code == 200, "nobody is refused meanwhile"
     store.start()
-    time.sleep(PAUSE_SECONDS + KEEP_SECONDS)
+    time.sleep(PAUSE_SECONDS + HOLD_SECONDS)
     stop.set()
     for thread in threads:
         thread.join()
-    print(f"\n{dict(Counter(answers))}, {len(answers) - during} of them since the store was away")
+    print(f"\n{dict(Counter(answers))}, {len(answers) - before} of them since the store was away")
     assert set(answers) == {200}
     refusal(both[0].chat("ok", key("survives")), "token_budget")
     # What was counted last before the kill is perhaps not written; what came later is sent when the store is back.
-    wait_for(lambda: used(store, "outage") >= (len(answers) - 200) * USED, "what is owed", 15)
+    wait_for(lambda: used(store, "outage") >= (len(answers) - before) * USED, "what is owed", 15)
     time.sleep(1)
     print(f"{used(store, 'outage')} tokens counted of {len(answers) * USED}")
     assert used(store, "outage") <= len(answers) * USED

@@ -11,37 +11,33 @@ from types import SimpleNamespace
 
 import pytest
 
-from modules import llm_gateway_limits as limits
-from modules.llm_gateway_limits import ADMIT, CHARGE, KEEP, Limit, Limits, OverLimit
+from modules import llm_gateway_counts as counts
+from modules.llm_gateway_counts import Counts, Limit
+from modules.llm_gateway_limits import Limits, OverLimit
 
 TEAM = Limit(60, 20000, 8, 5_000_000, 2_592_000)
+SCRIPTS = {counts._ADMIT: "admit", counts._CHARGE: "charge", counts._HOLD: "hold"}
 
 
-class Store:
-    """Answers each command as told by its first words; an exception is raised. `asked` has all of them."""
+class Redis:
+    """Answers each command as told by its name; an exception is raised. `asked` has all of them."""
 
     def __init__(self, **answers) -> None:
-        self.answers = {
-            "admit": [b"", 59, 20000],
-            "charge": 1,
-            "keep": None,
-            "ZREM": 1,
-            "PING": b"PONG",
-            **answers,
-        }
+        given = {"admit": [b"", 59, 20000], "charge": 1, "hold": 1, "ZREM": 1, "PING": b"PONG"}
+        self.answers = {**given, **answers}
         self.asked: list[tuple] = []
 
-    async def execute_command(self, *command):
-        script = {ADMIT: "admit", CHARGE: "charge", KEEP: "keep"}.get(command[1] if len(command) > 1 else "")
-        name = script or command[0]
-        self.asked.append((name, *command[1 if script is None else 3 :]))
+    async def execute_command(self, command, *arguments):
+        name = SCRIPTS[arguments[0]] if command == "EVAL" else command
+        self.asked.append((name, *arguments))
         found = self.answers[name]
         if isinstance(found, Exception):
             raise found
         return found
 
     def names(self) -> list[str]:
-        return [name for name, *_ in self.asked if name not in ("PING", "keep")]
+        """Without what comes by itself."""
+        return [name for name, *_ in self.asked if name not in ("PING", "hold")]
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def clock(monkeypatch):
     """The module's time, which passes when a test says so. The event loop keeps its own."""
     now = [1000.0]
     mine = SimpleNamespace(**{**vars(time), "monotonic": lambda: now[0]})
-    monkeypatch.setattr(limits, "time", mine)
+    monkeypatch.setattr(counts, "time", mine)
 
     def passes(seconds: float) -> None:
         now[0] += seconds
@@ -57,8 +53,8 @@ def clock(monkeypatch):
     return passes
 
 
-def made(store: Store, team: Limit = TEAM) -> Limits:
-    return Limits(store, {"weather": team})
+def made(redis: Redis, team: Limit = TEAM) -> Limits:
+    return Limits(Counts(redis), {"weather": team})
 
 
 def answer(call: str, tokens: int, team: str = "weather") -> dict:
@@ -97,7 +93,7 @@ def answer(call: str, tokens: int, team: str = "weather") -> dict:
 )
 def test_a_refusal_names_the_limit_the_number_and_when_it_is_free(said, message, seconds):
     with pytest.raises(OverLimit) as refused:
-        asyncio.run(made(Store(admit=said)).admit("weather"))
+        asyncio.run(made(Redis(admit=said)).admit("weather"))
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "<when>", str(refused.value))
     assert text.startswith(f"team weather is at its limit {message}")
     assert (refused.value.limit, refused.value.seconds) == (said[0].decode(), seconds)
@@ -112,60 +108,60 @@ def test_a_refusal_names_the_limit_the_number_and_when_it_is_free(said, message,
     ],
 )
 def test_headers_say_what_is_known(team, names):
-    permit = asyncio.run(made(Store(), team).admit("weather"))
+    permit = asyncio.run(made(Redis(), team).admit("weather"))
     assert [name.removeprefix("x-ratelimit-") for name in permit.headers] == names
 
 
 def test_a_team_without_limits_asks_nothing():
-    store = Store()
+    redis = Redis()
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         permit = await counted.admit("climate")
         permit.release()
         await counted.answered(answer("1", 5, "climate"), None, None, None)
 
     asyncio.run(scene())
-    assert store.asked == []
+    assert redis.asked == []
 
 
 def test_a_place_is_given_back_when_the_request_ends_and_not_when_it_was_refused():
-    store = Store()
+    redis = Redis()
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         permit = await counted.admit("weather")
         permit.release()
         permit.release()
-        store.answers["admit"] = [b"requests_per_minute", 60, 5]
+        redis.answers["admit"] = [b"requests_per_minute", 60, 5]
         with pytest.raises(OverLimit):
             await counted.admit("weather")
         await asyncio.sleep(0)
         assert counted._open == {}
 
     asyncio.run(scene())
-    assert sorted(store.names()) == ["ZREM", "admit", "admit"]
+    assert sorted(redis.names()) == ["ZREM", "admit", "admit"]
 
 
 def test_while_the_store_is_away_requests_pass_and_it_is_asked_once_a_second(clock):
-    store = Store(admit=ConnectionError("no"), PING=ConnectionError("no"))
+    redis = Redis(admit=ConnectionError("no"), PING=ConnectionError("no"))
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         for _ in range(50):
             assert (await counted.admit("weather")).headers == {}
-        assert store.names() == ["admit"]
-        clock(limits.PAUSE_SECONDS)
+        assert redis.names() == ["admit"]
+        clock(counts.PAUSE_SECONDS)
         await counted.admit("weather")
-        assert store.names() == ["admit", "admit"]
+        assert redis.names() == ["admit", "admit"]
 
     asyncio.run(scene())
 
 
 def test_a_store_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(counts, "ANSWER_SECONDS", 0.01)
 
-    class Hanging(Store):
+    class Hanging(Redis):
         async def execute_command(self, *command):
             await asyncio.sleep(3600)
 
@@ -173,18 +169,18 @@ def test_a_store_that_hangs_is_not_waited_for(monkeypatch):
 
 
 def test_the_log_says_once_a_minute_for_each_cause_that_it_is_away_and_once_that_it_is_back(clock, caplog):
-    store = Store(admit=ConnectionError("refused"), PING=ConnectionError("refused"))
+    redis = Redis(admit=ConnectionError("refused"), PING=ConnectionError("refused"))
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         for _ in range(100):
             await counted.admit("weather")
             clock(1)
-        store.answers["admit"] = TimeoutError("silent")
+        redis.answers["admit"] = TimeoutError("silent")
         for _ in range(10):
             await counted.admit("weather")
             clock(1)
-        store.answers["admit"] = [b"", 59, 20000]
+        redis.answers["admit"] = [b"", 59, 20000]
         for _ in range(5):
             await counted.admit("weather")
             clock(1)
@@ -199,19 +195,20 @@ def test_the_log_says_once_a_minute_for_each_cause_that_it_is_away_and_once_that
 
 
 def test_what_the_store_has_not_counted_is_sent_again_under_the_same_name(clock):
-    store = Store(charge=TimeoutError("silent"))
+    redis = Redis(charge=TimeoutError("silent"))
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         await counted.answered(answer("one", 7), None, None, None)
         await counted.answered(answer("two", 8), None, None, None)
-        store.answers["charge"] = 1
-        clock(limits.PAUSE_SECONDS)
+        redis.answers["charge"] = 1
+        clock(counts.PAUSE_SECONDS)
         await counted.answered(answer("three", 9), None, None, None)
         await counted.answered(answer("four", 10), None, None, None)
 
     asyncio.run(scene())
-    charges = [(keys[0], values[0]) for name, *rest in store.asked for keys, values in [(rest[:3], rest[3:])]]
+    # Behind the name: script, number of keys, three keys, and first of all what was used.
+    charges = [(asked[3], asked[6]) for asked in redis.asked if asked[0] == "charge"]
     assert charges == [
         *(("charged:one", 7), ("charged:one", 7), ("charged:two", 8)),
         *(("charged:three", 9), ("charged:four", 10)),
@@ -219,19 +216,19 @@ def test_what_the_store_has_not_counted_is_sent_again_under_the_same_name(clock)
 
 
 def test_a_team_whose_tokens_nobody_limits_is_not_counted():
-    store = Store()
-    only_requests = made(store, Limit(requests_per_minute=5))
+    redis = Redis()
+    only_requests = made(redis, Limit(requests_per_minute=5))
     asyncio.run(only_requests.answered(answer("one", 7), None, None, None))
-    assert store.asked == []
+    assert redis.asked == []
 
 
 def test_a_store_that_comes_and_goes_is_not_told_each_time(clock, caplog):
-    store = Store()
+    redis = Redis()
 
     async def scene() -> None:
-        counted = made(store)
+        counted = made(redis)
         for second in range(50):
-            store.answers["admit"] = ConnectionError("refused") if second % 2 else [b"", 59, 20000]
+            redis.answers["admit"] = ConnectionError("refused") if second % 2 else [b"", 59, 20000]
             await counted.admit("weather")
             clock(1)
 
