@@ -16,6 +16,7 @@ from modules.llm_gateway import render
 from modules.llm_gateway_spec import LlmGatewaySpec
 
 KEY, SMALL_KEY, BLOCKED_KEY = "sk-of-team-a-0123456789", "sk-of-small-0123456789", "sk-of-paused-0123456789"
+START_SECONDS = 300  # as long as its pod may take; 12 on two idle cores
 WORDS = [f"word{place} " for place in range(40)]
 USED, STREAM_USED = (
     2,
@@ -139,7 +140,11 @@ class Gateway:
             stderr=subprocess.STDOUT,
         )
         started = time.monotonic()
-        wait_for(self._ready, "the gateway")
+        try:
+            wait_for(self._ready, "the gateway", START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
         print(f"\ngateway ready after {time.monotonic() - started:.1f} s")
 
     def _ready(self) -> bool:
