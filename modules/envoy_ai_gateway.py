@@ -219,6 +219,5 @@ def _to(group: str, kind: str, name: str) -> dict[str, str]:
 def _object(
     version: str, kind: str, spec: LlmGatewaySpec, content: dict[str, Any], name: str = ""
 ) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": "llm-gateway"}
-    metadata = {"name": name or spec.name, "namespace": spec.namespace, "labels": labels}
+    metadata = {"name": name or spec.name, "namespace": spec.namespace, "labels": spec.labels}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": content}

@@ -1,8 +1,8 @@
 """One address for all models of a cluster: LiteLLM with keys per team, retries, fallbacks and canaries.
 
 Two replicas without a database. What may be asked for is in the file LiteLLM starts with, who may ask is in two
-Secrets that are read while it runs. LiteLLM was published with a trojan once (litellm issue 24518): its packages are
-locked by hash, and its pods reach names and models and nothing else.
+Secrets that are read while it runs, what teams have used is counted in llm_gateway_store.py. LiteLLM was published with
+a trojan once (litellm issue 24518): its packages are locked by hash, and its pods reach names, models and that store.
 """
 
 import base64
@@ -14,6 +14,7 @@ from typing import Any
 import pulumi
 
 from modules import llm_gateway_config as litellm
+from modules import llm_gateway_store as store
 from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.published import make
 from modules.serving import (
@@ -21,6 +22,7 @@ from modules.serving import (
     locked_down,
     open_to,
     open_to_watcher,
+    pods_of,
     service,
     spread_over_nodes,
     to_names,
@@ -32,16 +34,17 @@ from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
 
 PORT, METRICS_PORT = 4000, 9400
-COMPONENT = "llm-gateway"  # its label
 PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 300  # 12 on two idle cores, most of it imports
-SETTINGS, KEYS = "/etc/gateway", "/run/gateway/keys"
+SETTINGS, KEYS, STORE = "/etc/gateway", "/run/gateway/keys", "/run/gateway/store"
 HERE = Path(__file__).parent
 PROGRAMS = {
     name: (HERE / name).read_text(encoding="utf-8")
     for name in (
         "llm_gateway_auth.py",
+        "llm_gateway_counts.py",
+        "llm_gateway_limits.py",
         "llm_gateway_metrics.py",
         "llm_gateway_server.py",
         "llm_gateway_targets.py",
@@ -55,8 +58,8 @@ def render(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     The two Secrets come without entries: whoever hands out keys puts them in, and keeps what they put.
     """
     secrets = [secret(spec, spec.active_secret), secret(spec, spec.blocked_secret)]
-    budget = [disruption_budget(spec.name, spec.namespace, _labels(spec))] if spec.replicas > 1 else []
-    front = service(spec.name, spec.namespace, _labels(spec), PORT, spec.node_port)
+    budget = [disruption_budget(spec.name, spec.namespace, spec.labels)] if spec.replicas > 1 else []
+    front = service(spec.name, spec.namespace, spec.labels, PORT, spec.node_port)
     return [_network_policy(spec), _settings(spec), *secrets, front, *budget, _deployment(spec)]
 
 
@@ -133,14 +136,14 @@ def _deployment(spec: LlmGatewaySpec) -> dict[str, Any]:
         "metadata": _metadata(spec, {"pulumi.com/timeoutSeconds": str(spec.replicas * _turn(spec))}),
         "spec": {
             "replicas": spec.replicas,
-            "selector": {"matchLabels": _labels(spec)},
+            "selector": {"matchLabels": spec.labels},
             # Unlike a model it needs no GPU, so the new replica comes before the old one goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "minReadySeconds": 10,
             "progressDeadlineSeconds": _turn(spec) - SLACK_SECONDS,
             "template": {
                 "metadata": {
-                    "labels": _labels(spec),
+                    "labels": spec.labels,
                     # LiteLLM reads its file once: another file means other pods.
                     "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
                 },
@@ -168,7 +171,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),
-        "topologySpreadConstraints": [spread_over_nodes(_labels(spec))],
+        "topologySpreadConstraints": [spread_over_nodes(spec.labels)],
         "securityContext": unprivileged(own_volumes=True),
         "containers": [_container(spec)],
         "volumes": [
@@ -176,6 +179,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
             {"name": "settings", "configMap": {"name": spec.name}},
             {"name": "active", "secret": {"secretName": spec.active_secret, "defaultMode": 0o440}},
             {"name": "blocked", "secret": {"secretName": spec.blocked_secret, "defaultMode": 0o440}},
+            *([{"name": "store", "secret": _password(spec)}] if spec.limited else []),
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
     }
@@ -213,9 +217,15 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
             {"name": "settings", "mountPath": SETTINGS, "readOnly": True},
             {"name": "active", "mountPath": f"{KEYS}/active", "readOnly": True},
             {"name": "blocked", "mountPath": f"{KEYS}/blocked", "readOnly": True},
+            *([{"name": "store", "mountPath": STORE, "readOnly": True}] if spec.limited else []),
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+
+
+def _password(spec: LlmGatewaySpec) -> dict[str, Any]:
+    only = [{"key": store.PASSWORD, "path": store.PASSWORD}]
+    return {"secretName": spec.store, "defaultMode": 0o440, "items": only}
 
 
 def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
@@ -235,6 +245,10 @@ def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
         "NO_DOCS": "True",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if spec.limited:
+        # Not called REDIS_…: LiteLLM would take it for its own.
+        plain["GATEWAY_STORE"] = f"{spec.store}.{spec.namespace}.svc:{store.PORT}"
+        plain["GATEWAY_STORE_PASSWORD_FILE"] = f"{STORE}/{store.PASSWORD}"
     key: dict[str, Any] = {"name": litellm.UPSTREAM_KEY, "value": "none"}
     if spec.upstream_key:
         key = {
@@ -251,10 +265,10 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
         "kind": "NetworkPolicy",
         "metadata": _metadata(spec),
         "spec": {
-            "podSelector": {"matchLabels": _labels(spec)},
+            "podSelector": {"matchLabels": spec.labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [open_to(spec.clients, PORT), open_to_watcher(METRICS_PORT)],
-            "egress": [to_names(), *_to_targets(spec)],
+            "egress": [to_names(), *_to_targets(spec), *_to_store(spec)],
         },
     }
 
@@ -265,10 +279,11 @@ def _to_targets(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     return [rule for place, rule in enumerate(rules) if rule not in rules[:place]]
 
 
+def _to_store(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
+    peer = pods_of(spec.namespace, store.labels(spec.store))
+    return [{"to": [peer], "ports": [{"protocol": "TCP", "port": store.PORT}]}] if spec.limited else []
+
+
 def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:
-    made = {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)}
+    made = {"name": spec.name, "namespace": spec.namespace, "labels": spec.labels}
     return {**made, **({"annotations": annotations} if annotations else {})}
-
-
-def _labels(spec: LlmGatewaySpec) -> dict[str, str]:
-    return {"app.kubernetes.io/name": spec.name, "app.kubernetes.io/component": COMPONENT}

@@ -7,7 +7,8 @@ The names are those of Envoy AI Gateway's keys (client id: key), so what moves a
 to pause a team, as Waldur's agent does, works here unchanged. A key that stands in both is refused. The kubelet swaps
 the files in place, and they are read again when they change: keys rotate without a restart.
 
-LiteLLM calls `user_api_key_auth` for each request (`general_settings.custom_auth`); no other module of ours is there.
+LiteLLM calls `user_api_key_auth` for each request (`general_settings.custom_auth`); llm_gateway_limits.py
+is asked last.
 """
 
 import hashlib
@@ -179,7 +180,25 @@ async def user_api_key_auth(request: Any, api_key: str | None) -> Any:
             request.state.model = body["model"]
     except Refused as refusal:
         raise ProxyException(str(refusal), type="gateway_error", param=None, code=refusal.status) from None
+    if request.method == "POST":
+        await _take(team, request.scope)
     return UserAPIKeyAuth(api_key=f"team:{team}", team_id=team, user_id=team, models=allowed)
+
+
+async def _take(team: str, scope: Any) -> None:
+    """Takes what the request takes of its team's limits; llm_gateway_server.py gives back at its end what is lent."""
+    import llm_gateway_limits  # type: ignore[import-not-found]
+    from litellm.proxy._types import ProxyException
+
+    if llm_gateway_limits.LIMITS is None:
+        return
+    try:
+        permit = await llm_gateway_limits.LIMITS.admit(team)
+    except llm_gateway_limits.OverLimit as over:
+        kind = "insufficient_quota" if over.limit == "token_budget" else "rate_limit_exceeded"
+        headers = {"retry-after": str(over.seconds)}
+        raise ProxyException(str(over), type=kind, param=over.limit, code=429, headers=headers) from None
+    scope["sitewright.permits"].append(permit)
 
 
 async def _body(request: Any) -> dict[str, Any]:

@@ -73,10 +73,15 @@ def config(models: Iterable[GatewayModel], total: int, stall: int) -> str:
 
 
 def policy(models: Iterable[GatewayModel], teams: Iterable[Team], default: Iterable[str] | None) -> str:
-    """What the hook reads. default: models of teams that are not named; None for all."""
+    """What the hooks read. default: models of teams that name none; None for all."""
     names = [model.name for model in models]
-    given = {team.name: list(team.models) for team in teams}
-    return json.dumps({"default": names if default is None else list(default), "teams": given}, indent=2)
+    teams = tuple(teams)
+    made = {
+        "default": names if default is None else list(default),
+        "teams": {team.name: list(team.models) for team in teams if team.models is not None},
+        "limits": {team.name: team.limits for team in teams if team.limits},
+    }
+    return json.dumps(made, indent=2)
 
 
 def _deployment(model: GatewayModel, target: Target, total: int, stall: int) -> LitellmModel:

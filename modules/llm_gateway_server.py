@@ -25,10 +25,14 @@ PATHS = {
 # Everything else a client sends, such as x-litellm-timeout or x-api-key, would be an order to LiteLLM.
 REQUEST_HEADERS = frozenset([b"authorization", b"content-length", b"accept", b"host", b"user-agent"])
 JSON = (b"content-type", b"application/json")  # LiteLLM also reads forms, which say other things
-HIDDEN = (b"x-litellm-", b"llm_provider-")  # name backends by address and other teams' spending
+# They name backends by address, other teams' spending, and limits that are not the team's.
+HIDDEN = (b"x-litellm-", b"llm_provider-", b"x-ratelimit-")
 SHOWN = b"x-litellm-call-id"  # what a user tells support
 DEPLOYMENT, SERVED = b"x-litellm-model-name", b"x-served-model"  # which version answered under an alias
 RETRY_SECONDS = b"1"
+# A connection that a client keeps ends with the replica, perhaps just when the client asks again: nobody answers that.
+CLOSE = (b"connection", b"close")
+PERMITS = "sitewright.permits"  # where llm_gateway_auth.py puts them
 
 
 class Door:
@@ -72,10 +76,13 @@ class Door:
 
     async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
         self._open += 1
+        permits: list[Any] = []  # of llm_gateway_limits.py: what the request has taken of its team's limits
         try:
-            await self._app(_plain(scope), receive, _tidied(send))
+            await self._app({**_plain(scope), PERMITS: permits}, receive, _tidied(send, permits))
         finally:
             self._open -= 1
+            for permit in permits:
+                permit.release()
 
 
 def _plain(scope: Message) -> Message:
@@ -83,13 +90,18 @@ def _plain(scope: Message) -> Message:
     return {**scope, "headers": [*headers, JSON], "query_string": b""}
 
 
-def _tidied(send: Send) -> Send:
+def _tidied(send: Send, permits: list[Any]) -> Send:
     async def tidied(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": _answer_headers(message["status"], message["headers"])}
+            headers = [*_answer_headers(message["status"], message["headers"]), *_limit_headers(permits)]
+            message = {**message, "headers": headers}
         await send(message)
 
     return tidied
+
+
+def _limit_headers(permits: list[Any]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for permit in permits for name, value in permit.headers.items()]
 
 
 def _answer_headers(status: int, headers: Any) -> list[tuple[bytes, bytes]]:
@@ -103,7 +115,7 @@ def _answer_headers(status: int, headers: Any) -> list[tuple[bytes, bytes]]:
         kept.append((SERVED, deployment.partition(b"/")[2]))  # after LiteLLM's name for how it is asked
     if status in (429, 503) and not any(name.lower() == b"retry-after" for name, _ in kept):
         kept.append((b"retry-after", RETRY_SECONDS))
-    return kept
+    return [*kept, CLOSE]
 
 
 async def _answer(send: Send, status: int, message: str) -> None:
@@ -119,11 +131,13 @@ def main() -> None:
     os.environ["CONFIG_FILE_PATH"] = str(here / "config.yaml")
     # Without one LiteLLM lets everybody in where its hook is not loaded. Nobody learns this one.
     os.environ["LITELLM_MASTER_KEY"] = f"sk-{secrets.token_urlsafe(32)}"
+    import llm_gateway_limits  # type: ignore[import-not-found]
     import llm_gateway_metrics  # type: ignore[import-not-found]
     import llm_gateway_targets  # type: ignore[import-not-found]
     import uvicorn
 
     llm_gateway_targets.install()
+    llm_gateway_limits.install()
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
     door = Door(app, int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"]))

@@ -12,9 +12,11 @@ from modules.serving import pods_of
 from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, TAINT, Model
 from sitewright.site.names import model_name
 
-NAME = "llm-gateway"
+NAME = COMPONENT = "llm-gateway"  # the second is a label of its pods
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,127}$"
 TEAM_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,126}$"  # also the name of an entry of a Secret
+MOST = 10**12  # Redis counts in 64 bits, and its Lua exactly up to 2**53
+YEAR = 365 * 24 * 3600
 API_BASE = r"^https?://[^/\s]+(/[^/\s]+)*/v1$"  # LiteLLM appends /chat/completions to it
 
 
@@ -83,7 +85,29 @@ class GatewayModel(Model):
 
 class Team(Model):
     name: str = Field(pattern=TEAM_NAME, description="entry of the Secret with keys")
-    models: tuple[str, ...] = Field(description="what it may ask for; fallbacks follow the model")
+    models: tuple[str, ...] | None = Field(
+        None, description="what it may ask for; fallbacks follow the model. Default: default_models"
+    )
+    requests_per_minute: int | None = Field(None, ge=1, le=MOST, description="after as many at once")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, le=MOST, description="of questions and answers; counted when an answer ends"
+    )
+    parallel_requests: int | None = Field(None, ge=1, le=MOST, description="open at once")
+    token_budget: int | None = Field(None, ge=1, le=MOST, description="tokens in a period")
+    budget_seconds: int | None = Field(
+        None, ge=1, le=10 * YEAR, description="of a period; it begins with the first answer that is counted"
+    )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Those that are set, by name; the period of a budget is one of them."""
+        return self.model_dump(exclude={"name", "models"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _a_budget_has_a_period(self) -> Self:
+        if (self.token_budget is None) != (self.budget_seconds is None):
+            raise ValueError("token_budget and budget_seconds: one says nothing without the other")
+        return self
 
     @model_validator(mode="after")
     def _not_a_second_key(self) -> Self:
@@ -130,6 +154,21 @@ class LlmGatewaySpec(Model):
     def blocked_secret(self) -> str:
         return self.blocked_keys or f"{self.name}-keys-blocked"
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its pods."""
+        return {"app.kubernetes.io/name": self.name, "app.kubernetes.io/component": COMPONENT}
+
+    @property
+    def limited(self) -> bool:
+        """Whether a team has a limit, so that the replicas count in one store."""
+        return any(team.limits for team in self.teams)
+
+    @property
+    def store(self) -> str:
+        """Service with the store, and Secret with its password (modules/llm_gateway_store.py)."""
+        return f"{self.name}-store"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         found = _problems(self.models, self.teams, self.default_models)
@@ -152,7 +191,7 @@ def _problems(
     known = {model.name for model in models}
     there = ", ".join(sorted(known))
     used = [(f"models: {model.name}: fallbacks", name) for model in models for name in model.fallbacks]
-    used += [(f"teams: {team.name}: models", name) for team in teams for name in team.models]
+    used += [(f"teams: {team.name}: models", name) for team in teams for name in team.models or ()]
     used += [("default_models", name) for name in default or ()]
     found = [f"{where}: no model {name}; there is {there}" for where, name in used if name not in known]
     found += [

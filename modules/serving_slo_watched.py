@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from modules.llm_gateway import COMPONENT as GATEWAY
 from modules.llm_gateway import METRICS_PORT as GATEWAY_PORT
+from modules.llm_gateway_spec import COMPONENT as GATEWAY
 from modules.vllm_pod import PORT as MODEL_PORT
 from modules.vllm_router import COMPONENT as ROUTER
 from modules.vllm_router import METRICS_PORT as ROUTER_PORT

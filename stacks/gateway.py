@@ -1,4 +1,4 @@
-"""The gateway of layer 5: one address for the models of a cluster, with a key per team."""
+"""The gateway of layer 5: one address for the models of a cluster, with keys and limits per team."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,18 +7,20 @@ import pulumi
 import pulumi_random
 
 from modules.llm_gateway import LlmGateway
-from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target
+from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target, Team
+from modules.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec
 from modules.vllm_pod import PORT
 from modules.vllm_router import COMPONENT, router_name
 from modules.vllm_router import PORT as ROUTER_PORT
 from sitewright.site import ServedModel, Site
-from sitewright.site.service_sections import Gateway, GatewayAlias
+from sitewright.site.service_sections import Gateway, GatewayAlias, GatewayTeam
 from stacks.access import nodes_and_machines
 from stacks.handles import ClusterHandle
 from stacks.retrieval import retrieval_models
 from stacks.software import software
 
 KEY_LENGTH = 40
+BUDGET_SECONDS = 30 * 24 * 3600
 
 
 def gateway(
@@ -29,19 +31,50 @@ def gateway(
     after: Sequence[pulumi.Resource],
 ) -> dict[str, pulumi.Output[str]]:
     """Makes the gateway. after: what must be there first. Returns the key of each team, as secrets."""
-    keys = {
-        team: pulumi_random.RandomPassword(f"gateway-key-{team}", length=KEY_LENGTH, special=False).result
-        for team in wanted.teams
-    }
+    keys = {team.name: _random(f"gateway-key-{team.name}") for team in wanted.teams}
+    spec = _spec(site, wanted)
     LlmGateway(
-        _spec(site, wanted),
+        spec,
         pulumi.Output.all(
             image=images[wanted.image], python=software(site, wanted.environment).result("python")
         ),
         pulumi.Output.all(**keys) if keys else None,
-        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*after]),
+        pulumi.ResourceOptions(
+            provider=cluster.provider, depends_on=[*after, *_store(spec, wanted, images, cluster, after)]
+        ),
     )
     return {team: pulumi.Output.secret(key) for team, key in keys.items()}
+
+
+def _random(name: str) -> pulumi.Output[str]:
+    return pulumi_random.RandomPassword(name, length=KEY_LENGTH, special=False).result
+
+
+def _store(
+    spec: LlmGatewaySpec,
+    wanted: Gateway,
+    images: pulumi.Output[dict[str, str]],
+    cluster: ClusterHandle,
+    after: Sequence[pulumi.Resource],
+) -> list[pulumi.Resource]:
+    """What counts for all replicas, where a team has a limit."""
+    if not spec.limited:
+        return []
+    given = LlmGatewayStoreSpec(
+        name=spec.store,
+        namespace=spec.namespace,
+        image="",
+        pool=spec.pool,
+        taints=spec.taints,
+        clients=spec.labels,
+    )
+    made = LlmGatewayStore(
+        given,
+        images[wanted.store_image],
+        _random("gateway-store-password"),
+        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[*after]),
+    )
+    return made.ready
 
 
 def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
@@ -59,8 +92,18 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
             *(_alias(alias, served) for alias in wanted.aliases),
             *retrieval_models(site),
         ),
+        teams=tuple(_team(team) for team in wanted.teams if team.limited or team.models is not None),
         node_port=wanted.node_port,
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
+    )
+
+
+def _team(team: GatewayTeam) -> Team:
+    period = team.budget_period or (BUDGET_SECONDS if team.token_budget else None)
+    return Team(
+        **team.model_dump(exclude={"budget_period", "models"}),
+        models=None if team.models is None else tuple(team.models),
+        budget_seconds=period,
     )
 
 

@@ -26,7 +26,9 @@ def services(
     runs, queued = site.services.fine_tuning, site.services.batch_queues
     front, lookup, watched = site.services.gateway, site.services.retrieval, site.services.slo
     wanted = [model.image for model in site.services.models]
-    names = tuple(sorted({*wanted, *(one.image for one in (front, lookup, watched, queued) if one)}))
+    wanted += [one.image for one in (front, lookup, watched, queued) if one]
+    wanted += [front.store_image] if front and front.limited else []
+    names = tuple(sorted(set(wanted)))
     images = registry_images(site, "service-images", names)
 
     def pods_run(cluster: str, pool: str) -> list[pulumi.Resource]:

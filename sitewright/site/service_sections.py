@@ -5,7 +5,14 @@ As in `sections.py`, a section checks what one value can be told by itself.
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from sitewright.site.fields import (
     Directory,
@@ -14,10 +21,17 @@ from sitewright.site.fields import (
     ModelName,
     Quantity,
 )
-from sitewright.site.serving_values import first_word_bound
+from sitewright.site.serving_values import allowance, as_period, first_word_bound, named, period
 
 GIB = 2**30
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+Allowance = Annotated[int, AfterValidator(allowance)]
+Period = Annotated[
+    int,
+    BeforeValidator(period),
+    PlainSerializer(as_period, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["30d"]}),
+]
 
 
 class Router(Model):
@@ -116,6 +130,34 @@ class GatewayAlias(Model):
     """what answers; several with weights are a canary"""
 
 
+class GatewayTeam(Model):
+    name: DnsLabel
+    """it gets a key: stack output gateway_keys"""
+    models: list[str] | None = None
+    """what it may ask for, of the models, aliases and collections; default: all"""
+    requests_per_minute: Allowance | None = None
+    """default, as of the others: no limit"""
+    tokens_per_minute: Allowance | None = None
+    """of questions and answers together"""
+    parallel_requests: Allowance | None = None
+    """open at once"""
+    token_budget: Allowance | None = None
+    """tokens in a budget_period"""
+    budget_period: Period | None = None
+    """45m, 12h or 30d; it begins with the first answer; default: 30d, with a token_budget"""
+
+    @property
+    def limited(self) -> bool:
+        limits = (self.requests_per_minute, self.tokens_per_minute, self.parallel_requests, self.token_budget)
+        return any(limits)
+
+    @model_validator(mode="after")
+    def _a_period_of_something(self) -> "GatewayTeam":
+        if self.budget_period is not None and self.token_budget is None:
+            raise ValueError("budget_period says nothing without token_budget")
+        return self
+
+
 class Gateway(Model):
     cluster: str
     """one of clusters; all models served there are behind the gateway"""
@@ -130,10 +172,18 @@ class Gateway(Model):
     """memory limit per replica"""
     node_port: int | None = Field(default=None, ge=30000, le=32767)
     """port on every node; default: none (cluster only)"""
-    teams: list[DnsLabel] = Field(default_factory=list)
-    """each gets a key: stack output gateway_keys"""
+    teams: list[
+        Annotated[GatewayTeam, BeforeValidator(named, json_schema_input_type=DnsLabel | GatewayTeam)]
+    ] = Field(default_factory=list)
+    """each gets a key: stack output gateway_keys; a name alone is a team without limits"""
+    store_image: DnsLabel = "redis"
+    """images/containers/<name>; counts what teams use, and is made when one of them has a limit"""
     aliases: list[GatewayAlias] = Field(default_factory=list)
     """further model names; default: none"""
+
+    @property
+    def limited(self) -> bool:
+        return any(team.limited for team in self.teams)
 
 
 class Fabric(Model):

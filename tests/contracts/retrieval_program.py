@@ -1,10 +1,8 @@
 """The retrieval service as a local process, its Python environment, and a stand-in for the models it asks."""
 
 import asyncio
-import hashlib
 import json
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,37 +14,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from modules.retrieval import render
 from modules.retrieval_spec import RetrievalSpec
-from sitewright.artifacts.scratch import keep, scratch_of
 from sitewright.retrieval import build, documents, versions
 from sitewright.site.files import REPOSITORY
 from sitewright.tuning.findings import Findings
 from tests.lab.gateway_program import WORDS, StandIn, free_port, wait_for
 
 EXAMPLE = REPOSITORY / "docs/examples/retrieval"
-REQUIREMENTS = REPOSITORY / "images/environments/retrieval/requirements.txt"
 LIMIT, SMALL_LIMIT = 2000, 120  # tokens of the stand-in's models; a word is a token
 RETRY_AFTER = "7"
-
-
-def environment_python() -> Path:
-    """The Python of images/environments/retrieval, made once per lock; 4 s, and 140 MiB in the cache."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    place = Path.home() / ".cache/sitewright/test-environments" / f"retrieval-{digest}"
-    with scratch_of(place.parent) as scratch:
-        if not place.exists():
-            uv, made = Path(sys.executable).with_name("uv"), scratch / "environment"
-            subprocess.run([uv, "venv", "-q", "--no-config", "--python", _interpreter(), made], check=True)
-            packages = ["--require-hashes", "--only-binary=:all:", "-r", REQUIREMENTS]
-            subprocess.run(
-                [uv, "pip", "install", "-q", "--python", made / "bin/python", *packages], check=True
-            )
-            keep(made, place)
-    return place / "bin/python"
-
-
-def _interpreter() -> str:
-    """That of the recipe, and where there is none, this one: its minor version is the same."""
-    return "/usr/bin/python3.11" if Path("/usr/bin/python3.11").exists() else sys.executable
 
 
 class Models(StandIn):

@@ -20,6 +20,7 @@ import pytest
 
 from sitewright.retrieval import versions
 from sitewright.site.files import REPOSITORY
+from tests.contracts.python_environment import environment_python
 from tests.contracts.retrieval_program import (
     EXAMPLE,
     LIMIT,
@@ -29,7 +30,6 @@ from tests.contracts.retrieval_program import (
     Program,
     Serving,
     built,
-    environment_python,
     spec,
     wait_for_version,
     words,
@@ -68,7 +68,7 @@ KEYWORDS = {
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    return environment_python()
+    return environment_python("retrieval")
 
 
 @pytest.fixture(scope="module")

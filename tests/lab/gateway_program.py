@@ -16,15 +16,20 @@ from modules.llm_gateway import render
 from modules.llm_gateway_spec import LlmGatewaySpec
 
 KEY, SMALL_KEY, BLOCKED_KEY = "sk-of-team-a-0123456789", "sk-of-small-0123456789", "sk-of-paused-0123456789"
+START_SECONDS = 300  # as long as its pod may take; 12 on two idle cores
 WORDS = [f"word{place} " for place in range(40)]
+USED, STREAM_USED = (
+    2,
+    1007,
+)  # tokens of an answer as the stand-in counts them; by its words a stream has fewer
 
 
 class StandIn:
     """Not vLLM: the paths, forms and status codes of its OpenAI server. What it does is in the served name.
 
     `ok` answers, `ok-too` as well, `busy` answers 503 as vLLM with --max-num-queued-reqs, `slow` takes 3 s to stream,
-    `silent` stops after its first word, `long` is a prompt that does not fit. `asked` has all requests: path, served
-    name, parameters, headers. full: whatever is asked for meets a full queue.
+    `late` takes 3 s without one, `silent` stops after its first word, `long` is a prompt that does not fit. `asked` has
+    all requests: path, served name, parameters, headers. full: whatever is asked for meets a full queue.
     """
 
     def __init__(self) -> None:
@@ -53,7 +58,10 @@ class StandIn:
             return JSONResponse({"object": "list", "model": served, "data": data, "usage": usage})
         if body.get("stream"):
             pause = 0.075 if served == "slow" else 0.0
-            return StreamingResponse(_events(served, pause), media_type="text/event-stream")
+            usage = (body.get("stream_options") or {}).get("include_usage") is True
+            return StreamingResponse(_events(path, served, pause, usage), media_type="text/event-stream")
+        if served == "late":
+            await asyncio.sleep(3)
         choice = {"index": 0, "finish_reason": "stop", "text": "hello"}
         kind = "text_completion"
         if path == "v1/chat/completions":
@@ -63,25 +71,28 @@ class StandIn:
                 "finish_reason": "stop",
                 "message": {"role": "assistant", "content": "hello"},
             }
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": USED}
         return JSONResponse(
             {"id": "x", "object": kind, "created": 1, "model": served, "choices": [choice], "usage": usage}
         )
 
 
-async def _events(served: str, pause: float):
+async def _events(path: str, served: str, pause: float, usage: bool):
+    chat = path == "v1/chat/completions"
+    kind = "chat.completion.chunk" if chat else "text_completion"
+
+    def event(**more) -> str:
+        made = {"id": "x", "object": kind, "created": 1, "model": served, "choices": [], **more}
+        return f"data: {json.dumps(made)}\n\n"
+
     for place, word in enumerate(WORDS):
+        text = {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}
         end = "stop" if place == len(WORDS) - 1 else None
-        choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": end}
-        event = {
-            "id": "x",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": served,
-            "choices": [choice],
-        }
-        yield f"data: {json.dumps(event)}\n\n"
+        yield event(choices=[{"index": 0, "finish_reason": end, **text}])
         await asyncio.sleep(60 if served == "silent" else pause)
+    if usage:  # vLLM's chunk with include_usage: behind the last word, without a choice
+        counted = {"prompt_tokens": 7, "completion_tokens": STREAM_USED - 7, "total_tokens": STREAM_USED}
+        yield event(usage=counted)
     yield "data: [DONE]\n\n"
 
 
@@ -99,9 +110,12 @@ def wait_for(there: Callable[[], bool], what: str, seconds: float = 90) -> None:
 
 
 class Gateway:
-    """The gateway's container as a local process: command, settings, variables and keys of the manifests."""
+    """The gateway's container as a local process: command, settings, variables and keys of the manifests.
 
-    def __init__(self, spec: LlmGatewaySpec, place: Path) -> None:
+    changed: variables that are others here than in a pod.
+    """
+
+    def __init__(self, spec: LlmGatewaySpec, place: Path, changed: dict[str, str] | None = None) -> None:
         manifests = render(spec)
         settings = next(one for one in manifests if one["kind"] == "ConfigMap")["data"]
         container = manifests[-1]["spec"]["template"]["spec"]["containers"][0]
@@ -113,8 +127,13 @@ class Gateway:
             (place / "settings" / name).write_text(text)
         self.write_keys({"team-a": KEY, "small": SMALL_KEY, "paused": BLOCKED_KEY}, {"paused": "any"})
         variables = {one["name"]: one["value"] for one in container["env"]}
-        variables |= {"GATEWAY_PORT": str(self.port), "GATEWAY_METRICS_PORT": str(free_port())}
-        variables |= {"GATEWAY_KEYS": str(self.keys), "HOME": str(place)}
+        variables |= {
+            "GATEWAY_PORT": str(self.port),
+            "GATEWAY_METRICS_PORT": str(free_port()),
+            "GATEWAY_KEYS": str(self.keys),
+            "HOME": str(place),
+            **(changed or {}),
+        }
         self.process = subprocess.Popen(
             [container["command"][0], str(place / "settings" / Path(container["command"][1]).name)],
             env={"PATH": "/usr/bin:/bin", **variables},
@@ -122,7 +141,11 @@ class Gateway:
             stderr=subprocess.STDOUT,
         )
         started = time.monotonic()
-        wait_for(self._ready, "the gateway")
+        try:
+            wait_for(self._ready, "the gateway", START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
         print(f"\ngateway ready after {time.monotonic() - started:.1f} s")
 
     def _ready(self) -> bool:

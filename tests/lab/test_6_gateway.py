@@ -74,6 +74,16 @@ def test_a_key_changes_without_an_outage(key, kubectl):
     assert ask(key)[0] == 200
 
 
+def test_the_runbook_of_a_refused_team_shows_what_it_has_used_and_forgets_it(key, runbook):
+    book = runbook("team-is-refused")
+    assert ask(key, max_tokens=8)[0] == 200
+    book.follow(1, 2)
+    assert eventually(lambda: int(book.follow(3).strip() or 0) > 0, 30)
+    assert int(book.follow(4)) > 0
+    assert int(book.follow(5)) == 1
+    book.worked()
+
+
 def _patch(kubectl, data: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
     field = "data" if None in data.values() else "stringData"
     return kubectl("patch", "secret", "llm-gateway-keys-active", "-p", json.dumps({field: data}))

@@ -43,7 +43,8 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     assert "bootstrap-svc" not in run.playbooks()
     assert run.of("Deployment").keys() == {
         *("svc-platform-deployment-coredns", "queues-deployment-kueue-controller-manager"),
-        *("tiny-deployment", "llm-gateway-deployment", "prometheus-deployment", "retrieval-deployment"),
+        *("tiny-deployment", "prometheus-deployment", "retrieval-deployment"),
+        *("llm-gateway-deployment", "llm-gateway-store-deployment"),
     }
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"

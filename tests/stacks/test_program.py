@@ -317,6 +317,21 @@ def test_each_team_has_a_key_that_is_a_secret_wherever_it_goes(alps):
     assert list(texts_in_clear(active["data"])) == []
 
 
+def test_the_store_of_limits_is_there_before_the_gateway_and_its_password_is_a_secret(lab):
+    assert {"llm-gateway-store-deployment", "llm-gateway-store-secret"} <= lab.waits_for(
+        "llm-gateway-deployment"
+    )
+    (secret,) = [
+        found for found in lab.of("Secret").values() if found["metadata"]["name"] == "llm-gateway-store"
+    ]
+    assert secret["data"]
+    assert list(texts_in_clear(secret["data"])) == []
+
+
+def test_without_a_limit_there_is_no_store(alps):
+    assert not [name for name in alps.of("Deployment") if "store" in name]
+
+
 def test_an_alias_is_served_by_versions_with_weights(alps):
     (settings,) = [found for found in alps.of("ConfigMap").values() if "config.yaml" in found.get("data", {})]
     entries = yaml.safe_load(settings["data"]["config.yaml"])["model_list"]

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from modules.llm_gateway_server import HEALTH, PATHS, Door
+from modules.llm_gateway_server import HEALTH, PATHS, PERMITS, Door
 
 BODY = 100
+CLOSE = {b"connection": b"close"}
 
 
 class Behind:
@@ -106,7 +107,12 @@ def test_answers_do_not_name_the_backends():
             (b"llm_provider-x", b"y"),
         )
     )
-    assert answer(behind)[1] == {b"x-litellm-call-id": b"1"}
+    assert answer(behind)[1] == {b"x-litellm-call-id": b"1", **CLOSE}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/models", "/nowhere"])
+def test_no_client_keeps_a_connection_to_a_replica_that_may_end(path):
+    assert CLOSE.items() <= answer(Behind(), path, PATHS.get(path, "GET"))[1].items()
 
 
 @pytest.mark.parametrize(
@@ -172,4 +178,27 @@ def test_an_answer_says_which_version_served_it_and_not_where():
         (b"x-litellm-model-api-base", b"http://tiny.default.svc:8000/v1"),
     )
     _, shown, _ = answer(Behind(headers=headers))
-    assert shown == {b"x-served-model": b"alps--v2"}
+    assert shown == {b"x-served-model": b"alps--v2", **CLOSE}
+
+
+def test_what_a_request_took_of_its_teams_limits_is_shown_and_given_back_also_when_it_fails():
+    released: list[str] = []
+
+    class Permit:
+        headers = {"x-ratelimit-remaining-requests": "4"}
+
+        def release(self) -> None:
+            released.append("one")
+
+    class Taking(Behind):
+        async def __call__(self, scope, receive, send) -> None:
+            scope[PERMITS].append(Permit())
+            await super().__call__(scope, receive, send)
+            if self.status == 500:
+                raise ConnectionError
+
+    others = ((b"x-ratelimit-remaining-requests", b"999"), (b"x-ratelimit-limit-tokens", b"9"))
+    assert answer(Taking(headers=others))[1] == {b"x-ratelimit-remaining-requests": b"4", **CLOSE}
+    with pytest.raises(ConnectionError):
+        answer(Taking(500))
+    assert released == ["one", "one"]

@@ -1,11 +1,11 @@
 """What models and the services around them name must be there, in the same cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sitewright.site.checks.finding import Finding, Known, defined
 from sitewright.site.model import Site
 from sitewright.site.problems import Loc
-from sitewright.site.service_sections import Router, ServedModel
+from sitewright.site.service_sections import Gateway, Router, ServedModel
 
 
 def check(site: Site, known: Known) -> Iterator[Finding]:
@@ -79,6 +79,18 @@ def _gateway(site: Site, known: Known) -> Iterator[Finding]:
             yield from defined(served, "model of this cluster", target.model, (*there, "model"))
             if target.adapter and target.model in served:
                 yield from _serves_adapters(served[target.model], (*there, "adapter"))
+    yield from _teams(site, wanted, served, (*loc, "teams"))
+
+
+def _teams(site: Site, wanted: Gateway, served: Iterable[str], loc: Loc) -> Iterator[Finding]:
+    lookup = site.services.retrieval
+    found = [lookup.embeddings, *(one.alias for one in lookup.collections)] if lookup else []
+    models = {*served, *(alias.name for alias in wanted.aliases), *found}
+    for index, team in enumerate(wanted.teams):
+        if team.name in [before.name for before in wanted.teams[:index]]:
+            yield Finding((*loc, index), f"team {team.name!r} is there twice")
+        for place, model in enumerate(team.models or ()):
+            yield from defined(models, "model behind the gateway", model, (*loc, index, "models", place))
 
 
 def _retrieval(site: Site, known: Known) -> Iterator[Finding]:

@@ -1,0 +1,106 @@
+"""The gateway's store as a local process, and what a test asks of it."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+
+from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.llm_gateway_store import arguments
+from modules.spec import MEBI
+from tests.lab.gateway_program import free_port, wait_for
+
+# Debian's redis-server is a link to this file of redis-tools, which starts nothing when it is installed.
+PROGRAM = "/usr/bin/redis-check-rdb"
+PASSWORD = "password-of-the-store-0123456789"
+
+
+class Store:
+    """The container as a local process: arguments and file of the manifests."""
+
+    def __init__(self, place: Path) -> None:
+        assert Path(PROGRAM).exists(), "install the package redis-tools (images/lab-packages.txt)"
+        self.place, self.port = place, free_port()
+        self.password_file, self.log = place / "password", place / "log"
+        self.password_file.write_text(PASSWORD)
+        (place / "redis.conf").write_text(f"requirepass {PASSWORD}\n")
+        (place / "data").mkdir()
+        self.start()
+
+    def start(self) -> None:
+        given = arguments(128 * MEBI)
+        given[given.index("--port") + 1] = str(self.port)
+        given[given.index("--dir") + 1] = str(self.place / "data")
+        self.process = subprocess.Popen(
+            ["redis-server", str(self.place / "redis.conf"), *given],
+            executable=PROGRAM,
+            stdout=self.log.open("a"),
+            stderr=subprocess.STDOUT,
+        )
+        wait_for(lambda: self.ask("ping") == "PONG", "the store", 20)
+
+    def ask(self, *command: str) -> str:
+        """As the runbook does."""
+        done = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *command],
+            env={**os.environ, "REDISCLI_AUTH": PASSWORD},
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        return done.stdout.strip()
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        self.process.send_signal(how)
+        self.process.wait(20)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of a gateway that counts here."""
+        return {
+            "GATEWAY_STORE": f"127.0.0.1:{self.port}",
+            "GATEWAY_STORE_PASSWORD_FILE": str(self.password_file),
+        }
+
+
+def refusal(answer: httpx.Response, limit: str) -> str:
+    """The message of a 429 that names this limit."""
+    assert answer.status_code == 429, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == limit
+    assert error["type"] == ("insufficient_quota" if limit == "token_budget" else "rate_limit_exceeded")
+    assert error["code"] == "429"
+    assert answer.headers["retry-after"].isdigit()
+    assert int(answer.headers["retry-after"]) >= 1
+    assert f"is at its limit {limit}: " in error["message"]
+    return str(error["message"])
+
+
+def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> LlmGatewaySpec:
+    def model(name: str) -> dict:
+        return {"name": name, "targets": [{"api_base": base}]}
+
+    return LlmGatewaySpec.model_validate(
+        {
+            "image": "i",
+            "python": python,
+            "pool": "svc",
+            "total_seconds": 30,
+            "stall_seconds": 3,
+            "teams": [{"name": name, **limits} for name, limits in teams.items()],
+            "models": [
+                model("ok"),
+                model("slow"),
+                model("late"),
+                model("silent"),
+                {**model("busy"), "fallbacks": ["ok"]},
+            ],
+        }
+    )
