@@ -1,6 +1,6 @@
 """What the gateway says to a team at its limit, and what it does while the store of limits is away.
 
-tests/contracts/test_llm_gateway_limits.py has the real store, and what its scripts count.
+tests/contracts/test_gateway_limits_process.py has the real store, and what its scripts count.
 """
 
 import asyncio
