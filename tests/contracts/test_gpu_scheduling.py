@@ -253,3 +253,11 @@ def test_a_program_for_another_processor_waits_for_a_node_that_can_run_it(gpus: 
     assert "didn't match Pod's node affinity/selector" in gpus.unplaced("chat-router")
     gpus.nodes("x1000c0s7b0n0", arch="amd64")
     assert gpus.placed("chat-router", 1) == ["x1000c0s7b0n0"]
+
+
+def test_a_model_built_for_h100_does_not_start_on_gh200(gpus: Gpus) -> None:
+    gpus.nodes("x1000c0s0b0n0", arch="arm64")
+    gpus.serve("chat", gpus=4, replicas=1, flavour="h100")
+    assert "didn't match Pod's node affinity/selector" in gpus.unplaced("chat")
+    gpus.nodes("x1000c0s7b0n0", arch="amd64")
+    assert gpus.placed("chat", 1) == ["x1000c0s7b0n0"]
