@@ -57,6 +57,13 @@ def test_the_nodes_are_what_the_site_file_says(deployed, environment):
     assert {name: found[name] for name in NODES} == {name: ["On", "Ready", "-"] for name in NODES}
 
 
+def test_the_published_image_is_the_one_that_nodes_boot_and_its_packages_are_told(deployed, environment):
+    shell = Shell(dict(environment)).prepare()
+    [header, newest, *_] = shell.must("sitewright images list lab").splitlines()
+    assert newest.split()[-1] == "x1000c0s0b[0-1]n0"
+    assert int(newest.split()[header.split().index("packages")]) > 100
+
+
 def test_all_nodes_are_ready_with_the_labels_of_their_pool(kubectl):
     nodes = {
         n["metadata"]["name"]: n for n in json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
