@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from kubernetes.client import ApiException
+from kubernetes.config import ConfigException, load_kube_config
 from urllib3.exceptions import HTTPError
 
 from sitewright.errors import SitewrightError
@@ -13,6 +14,16 @@ TIMEOUT = 15  # seconds for one answer of the API server
 
 class Missing(SitewrightError):
     """The API server knows no such object, or no such kind."""
+
+
+def load_kubeconfig() -> None:
+    """Have the clients speak to the cluster that KUBECONFIG names. Raises: SitewrightError where it names none."""
+    try:
+        load_kube_config()
+    except (ConfigException, OSError) as error:
+        raise SitewrightError(
+            f"kubeconfig: {error}", "Let KUBECONFIG name the cluster's kubeconfig (docs/README.md)."
+        ) from error
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes
 
 from sitewright.errors import SitewrightError
-from sitewright.kubernetes_api import call
+from sitewright.kubernetes_api import call, load_kubeconfig
 from sitewright.provisioning.openchami import Known, OpenChami
 from sitewright.provisioning.openchami_http import Services
 from sitewright.provisioning.redfish import bmc_of, power_all
@@ -88,19 +88,20 @@ def provisioner(site: Site) -> OpenChami:
     if site.provisioner is None:
         raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
     found = site.provisioner
-    token = Path(found.token_file).read_text().strip() if found.token_file else None
+    try:
+        token = Path(found.token_file).read_text().strip() if found.token_file else None
+    except OSError as error:
+        raise SitewrightError(
+            f"cannot read the provisioner's token from {found.token_file}: {error.strerror}",
+            "provisioner.token_file in the site file names it.",
+        ) from error
     smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
     return OpenChami(Services(smd, bss, cloud_init, token), check=True)
 
 
 def cluster_nodes() -> dict[str, Joined]:
     """The nodes of the cluster that KUBECONFIG names. Raises: SitewrightError where it names none or none answers."""
-    try:
-        kubernetes.config.load_kube_config()
-    except (kubernetes.config.ConfigException, OSError) as error:
-        raise SitewrightError(
-            f"kubeconfig: {error}", "Let KUBECONFIG name the cluster's kubeconfig (docs/README.md)."
-        ) from error
+    load_kubeconfig()
     return {node.metadata.name: _joined(node) for node in call(kubernetes.client.CoreV1Api().list_node).items}
 
 

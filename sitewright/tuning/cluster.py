@@ -10,7 +10,7 @@ from kubernetes.utils.quantity import parse_quantity
 from pydantic import ValidationError
 
 from sitewright.errors import SitewrightError
-from sitewright.kubernetes_api import Missing, call
+from sitewright.kubernetes_api import Missing, call, load_kubeconfig
 from sitewright.tuning.queues import Queues, Wait, queue_of
 from sitewright.tuning.template import CONFIG_MAP, RUN_LABEL, TEMPLATE, TrainingTemplate, Turn, job
 
@@ -35,12 +35,7 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        try:
-            kubernetes.config.load_kube_config()
-        except (kubernetes.config.ConfigException, OSError) as error:
-            raise SitewrightError(
-                f"kubeconfig: {error}", "Let KUBECONFIG name the cluster's kubeconfig (docs/README.md)."
-            ) from error
+        load_kubeconfig()
         self._core = kubernetes.client.CoreV1Api()
         self._batch = kubernetes.client.BatchV1Api()
         self.queues = Queues(namespace)

@@ -153,3 +153,13 @@ def test_all_that_is_known_of_a_node_is_one_document(site):
     assert shown["node"]["mac"]
     assert shown["known"]["kernel"] == KERNEL
     assert shown["joined"]["kubelet"] == "v1.37.2"
+
+
+def test_a_token_that_cannot_be_read_is_told_by_its_path(tmp_path):
+    urls = dict.fromkeys(("smd", "bss", "cloud_init"), "http://10.0.0.1")
+    given = type("Provisioner", (), {**urls, "token_file": tmp_path / "jwt"})
+    somewhere = type("Site", (), {"name": "lab", "provisioner": given})
+    with pytest.raises(
+        SitewrightError, match=r"cannot read the provisioner's token from .*/jwt: No such file"
+    ):
+        node_states.provisioner(somewhere)
