@@ -11,7 +11,7 @@ from typing import Any
 
 from modules.batch_queues_spec import BatchQueuesSpec
 from modules.serving import locked_down, toleration, unprivileged
-from modules.spec import quantity
+from modules.spec import REVISIONS_KEPT, quantity
 from sitewright.site.names import POOL_LABEL
 
 NAMESPACE = "kueue-system"
@@ -169,6 +169,7 @@ def _deployment(spec: BatchQueuesSpec) -> dict[str, Any]:
         NAME,
         spec={
             "replicas": 1,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": LABELS},
             # The next one answers the webhooks before the last one is gone.
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

@@ -29,7 +29,7 @@ from modules.serving import (
     toleration,
     unprivileged,
 )
-from modules.spec import quantity
+from modules.spec import REVISIONS_KEPT, quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
 
@@ -136,6 +136,7 @@ def _deployment(spec: LlmGatewaySpec) -> dict[str, Any]:
         "metadata": _metadata(spec, {"pulumi.com/timeoutSeconds": str(spec.replicas * _turn(spec))}),
         "spec": {
             "replicas": spec.replicas,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": spec.labels},
             # Unlike a model it needs no GPU, so the new replica comes before the old one goes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from modules.published import make
 from modules.serving import locked_down, service, toleration, unprivileged
-from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
+from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL
 
@@ -108,6 +108,7 @@ def _deployment(spec: LlmGatewayStoreSpec) -> dict[str, Any]:
         "metadata": _metadata(spec),
         "spec": {
             "replicas": 1,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": labels(spec.name)},
             # Never two: each would count by itself.
             "strategy": {"type": "Recreate"},

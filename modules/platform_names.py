@@ -9,6 +9,7 @@ from modules.platform_parts import (
     api,
     rule,
 )
+from modules.spec import REVISIONS_KEPT
 
 
 def coredns(spec: PlatformSpec) -> list[dict[str, Any]]:
@@ -95,6 +96,7 @@ def _coredns_deployment(spec: PlatformSpec, labels: dict[str, str]) -> dict[str,
         "metadata": {"name": "coredns", "namespace": NAMESPACE, "labels": labels},
         "spec": {
             "replicas": 2,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },

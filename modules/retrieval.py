@@ -24,7 +24,7 @@ from modules.serving import (
     toleration,
     unprivileged,
 )
-from modules.spec import quantity
+from modules.spec import REVISIONS_KEPT, quantity
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.retrieval.versions import DIRECTORY
 from sitewright.site.names import POOL_LABEL
@@ -100,6 +100,7 @@ def _deployment(spec: RetrievalSpec) -> dict[str, Any]:
         "metadata": _metadata(spec, {"pulumi.com/timeoutSeconds": str(spec.replicas * _turn(spec))}),
         "spec": {
             "replicas": spec.replicas,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": _labels(spec)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "minReadySeconds": 5,

@@ -15,7 +15,7 @@ from modules.published import make
 from modules.serving import WATCHER, locked_down, open_to, service, to_names, toleration, unprivileged
 from modules.serving_slo_rules import Objective, rules
 from modules.serving_slo_watched import MODELS, Watched, jobs, watched
-from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
+from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL
 
 PORT = 9090
@@ -165,6 +165,7 @@ def _deployment(spec: ServingSloSpec) -> dict[str, Any]:
         "metadata": _metadata(spec),
         "spec": {
             "replicas": 1,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": _labels(spec)},
             "strategy": {"type": "Recreate"},
             "template": {

@@ -12,6 +12,10 @@ MAC = r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$"
 TAINT = r"^[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$"
 SHA512 = r"^[0-9a-f]{128}$"
 
+# Old ReplicaSets of a Deployment. With one that has the template wanted again, Kubernetes goes on with it, and
+# pulumi-kubernetes (await/deployment.go) says the way back is done before its first pod has changed.
+REVISIONS_KEPT = 0
+
 KIBI, MEBI, GIBI = 1024, 1024**2, 1024**3
 
 

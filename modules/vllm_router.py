@@ -22,7 +22,7 @@ from modules.serving import (
     toleration,
     unprivileged,
 )
-from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
+from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
 from modules.vllm_pod import PORT as MODEL_PORT
 from modules.vllm_pod import PRIORITY_CLASS
 from sitewright.site.names import POOL_LABEL, model_name
@@ -124,6 +124,7 @@ def _deployment(spec: VllmRouterSpec) -> dict[str, Any]:
         },
         "spec": {
             "replicas": spec.replicas,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": _labels(spec)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "minReadySeconds": 5,

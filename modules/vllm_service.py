@@ -7,6 +7,7 @@ import pulumi
 from modules.manifest import Manifest
 from modules.published import make
 from modules.serving import disruption_budget, service
+from modules.spec import REVISIONS_KEPT
 from modules.vllm_pod import (
     MIN_READY_SECONDS,
     PORT,
@@ -79,6 +80,7 @@ def _deployment(spec: VllmServiceSpec) -> dict[str, Any]:
         },
         "spec": {
             "replicas": spec.replicas,
+            "revisionHistoryLimit": REVISIONS_KEPT,
             "selector": {"matchLabels": labels(spec)},
             # No spare GPUs are needed for an update: one replica goes before the next comes.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
