@@ -5,6 +5,7 @@ from typing import Any
 import pulumi
 from pydantic import Field
 
+from modules import node_join
 from modules.spec import DNS_LABEL, Model
 from sitewright.provider import PlaybookRun
 
@@ -32,6 +33,9 @@ class NodePoolSpec(Model):
     taints: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
     dns_address: str = Field(description="of the cluster")
+    identity: tuple[str, ...] = Field(
+        min_length=1, description="URLs of the service that gives nodes their identity, one per control plane"
+    )
     ssh_public_key: str
     provisioner: ProvisionerAccess
     bmc: BmcAccess
@@ -57,6 +61,11 @@ class NodePool(pulumi.ComponentResource):
     ) -> None:
         super().__init__("sitewright:modules:NodePool", spec.name, None, opts)
         nodes = list(spec.nodes)
+        settings = pulumi.Output.all(cluster["endpoint"], cluster["ca_certificate"]).apply(
+            lambda known: node_join.settings(
+                known[0], known[1], spec.identity, spec.dns_address, spec.labels, spec.taints
+            )
+        )
         declared = PlaybookRun(
             f"declare-{spec.name}",
             playbook="playbooks/declare-nodes.yml",
@@ -68,7 +77,9 @@ class NodePool(pulumi.ComponentResource):
                 "cluster": spec.cluster,
                 "nodes": nodes,
                 "boot": pulumi.Output.from_input(boot).apply(lambda found: _with_arguments(found, spec)),
-                "ssh_public_key": spec.ssh_public_key,
+                "cloud_config": settings.apply(
+                    lambda text: node_join.cloud_config(text, spec.ssh_public_key)
+                ),
                 **spec.provisioner.model_dump(),
             },
             opts=pulumi.ResourceOptions(parent=self),
@@ -94,10 +105,11 @@ class NodePool(pulumi.ComponentResource):
             variables={
                 # The join works on the hosts of the limit: a node more must be another run. The removal reads it.
                 "nodes": [node["xname"] for node in nodes],
-                "dns_address": spec.dns_address,
+                "settings": settings,
                 "labels": spec.labels,
                 "taints": list(spec.taints),
-                **cluster,
+                "kubeconfig": cluster["kubeconfig"],
+                "endpoint": cluster["endpoint"],
             },
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[powered]),

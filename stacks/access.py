@@ -36,6 +36,13 @@ def ssh_public_key(site: Site) -> str:
     ).strip()
 
 
+def provisioner_token(site: Site) -> str | None:
+    """The JWT for the provisioner; None where it asks for none. Raises: SitewrightError where the file is not there."""
+    assert site.provisioner is not None
+    file = site.provisioner.token_file
+    return None if file is None else _read(file, "it is for the provisioner", "Put it there").strip()
+
+
 def nodes_and_machines(site: Site, cluster: str) -> tuple[IPv4Network, ...]:
     """The networks that ask through a node port of a cluster: those of VMs and of the cluster's nodes.
 

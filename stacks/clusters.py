@@ -22,6 +22,7 @@ IMAGES = (
     "coredns",
     "kube-proxy",
     "kube-router",
+    "node-identity",
 )
 
 
@@ -33,9 +34,9 @@ def clusters(site: Site, machines: VirtualMachines) -> dict[str, ClusterHandle]:
 
 
 def _images(site: Site) -> tuple[str, ...]:
-    """RKE2 brings its own; the nodes that join it run `pause` as any node does."""
+    """RKE2 brings its own; nodes that join it run `pause` as any node does, and get their identity the same way."""
     kubeadm = any(cluster.distribution == "kubeadm" for cluster in site.clusters)
-    return IMAGES if kubeadm else ("pause",)
+    return IMAGES if kubeadm else ("pause", "node-identity")
 
 
 def registry_images(site: Site, name: str, names: tuple[str, ...]) -> pulumi.Output[dict[str, str]]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pulumi
 
+from modules import node_identity
 from modules.boot_image import BootImage, BootImageSpec
+from modules.node_identity import NodeIdentity, NodeIdentitySpec
 from modules.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
 from sitewright.site import Pool, Site
 from sitewright.site.names import POOL_LABEL
-from stacks.access import environment, redfish_url, ssh_public_key
+from stacks.access import environment, provisioner_token, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
 
@@ -27,8 +29,13 @@ def nodes(site: Site, clusters: dict[str, ClusterHandle]) -> NodePoolHandle:
         for image in site.boot_images
     }
     defaults = _cloud_init_defaults(site)
+    identities = {
+        name: _identity(site, clusters[name]) for name in dict.fromkeys(pool.cluster for pool in site.pools)
+    }
     pools = {
-        pool.name: _pool(site, pool, images[pool.boot_image], clusters[pool.cluster], defaults)
+        pool.name: _pool(
+            site, pool, images[pool.boot_image], clusters[pool.cluster], [defaults, *identities[pool.cluster]]
+        )
         for pool in site.pools
     }
     return NodePoolHandle(
@@ -64,7 +71,7 @@ def _cloud_init_defaults(site: Site) -> PlaybookRun:
 
 
 def _pool(
-    site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle, defaults: PlaybookRun
+    site: Site, pool: Pool, image: BootImage, cluster: ClusterHandle, before: list[pulumi.Resource]
 ) -> NodePool:
     joins: dict[str, pulumi.Input[str]] = {
         "kubeconfig": cluster.kubeconfig,
@@ -76,8 +83,33 @@ def _pool(
         environment(site),
         image.boot,
         joins,
-        opts=pulumi.ResourceOptions(depends_on=[*cluster.ready, defaults]),
+        opts=pulumi.ResourceOptions(depends_on=[*cluster.ready, *before]),
     )
+
+
+def _identity(site: Site, cluster: ClusterHandle) -> list[pulumi.Resource]:
+    """What gives the nodes of a cluster their identity when they boot."""
+    assert site.provisioner is not None
+    provisioner = site.provisioner
+    spec = NodeIdentitySpec(
+        pools=tuple(pool.name for pool in site.pools if pool.cluster == cluster.name),
+        smd=provisioner.smd,
+        bss=provisioner.bss,
+    )
+    token = provisioner_token(site)
+    return NodeIdentity(
+        f"{cluster.name}-node-identity",
+        spec,
+        cluster.images["node-identity"],
+        None if token is None else pulumi.Output.secret(token),
+        opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=cluster.ready),
+    ).ready
+
+
+def _identity_urls(site: Site, cluster: str) -> tuple[str, ...]:
+    """Each control plane by its own address: an address in front of them would hide that of the node."""
+    machines = site.control_plane(site.cluster(cluster))
+    return tuple(f"https://{machine.address}:{node_identity.PORT}" for machine in machines)
 
 
 def _spec(site: Site, pool: Pool) -> dict[str, Any]:
@@ -94,6 +126,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "taints": tuple(map(str, pool.taints)),
         "kernel_arguments": tuple(pool.kernel_arguments),
         "dns_address": site.cluster(pool.cluster).dns_address,
+        "identity": _identity_urls(site, pool.cluster),
         "ssh_public_key": ssh_public_key(site),
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),

@@ -67,6 +67,8 @@ def project(root: Path) -> Site:
     assert site.hypervisor and site.ssh, f"{SITE} has a section for each"
     _write(Path(site.hypervisor.kubeconfig), NOBODY)
     _write(Path(f"{site.ssh.private_key}.pub"), "ssh-ed25519 AAAAC3Nza operator\n")
+    assert site.provisioner and site.provisioner.token_file, f"{SITE} has one"
+    _write(site.provisioner.token_file, "a token for the provisioner\n")
     recipe = next((root / "images/models").glob("*/recipe.yaml")).read_text()
     for model in site.services.models:
         _write(root / "images/models" / model.model / "recipe.yaml", recipe)

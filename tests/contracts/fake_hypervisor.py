@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,22 +149,35 @@ def _ready(port: int) -> bool:
 
 @contextlib.contextmanager
 def controllers(
-    directory: Path, kubeconfig: Path, names: str = "garbage-collector-controller"
+    directory: Path,
+    kubeconfig: Path,
+    names: str = "garbage-collector-controller",
+    arguments: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Kubernetes' own. To be started once the kinds are served: garbage is looked for in new ones every 30 s only."""
+    """Kubernetes' own. To be started once the kinds are served: garbage is looked for in new ones every 30 s only.
+
+    arguments: more of them, for controllers that need some.
+    """
     [port] = free_ports(1)
     command = [
         *(str(tool("kube-controller-manager")), f"--kubeconfig={kubeconfig}", "--leader-elect=false"),
         *(f"--controllers={names}", "--bind-address=127.0.0.1", f"--secure-port={port}"),
         f"--cert-dir={directory}/controllers",
+        *arguments,
     ]
     with process(command, directory / "controllers.log"):
         yield
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
+def process(
+    command: list[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Until the block ends. environment: instead of this process's own."""
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running,
+    ):
         try:
             yield running
         finally:

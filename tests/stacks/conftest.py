@@ -31,6 +31,7 @@ def site_file(tmp_path_factory) -> Callable[..., Path]:
             kubeconfig.write_text("kubeconfig of the hypervisor")
         for key in (secrets / "id_ed25519.pub", root / "ssh/id_ed25519.pub"):
             key.write_text("ssh-ed25519 AAAAC3Nza operator\n")
+        (secrets / "openchami.jwt").write_text("a token for the provisioner\n")
         (root / "www/vm/SHA512SUMS").write_text(f"{SHA512}  debian-12.squashfs\n")
         return file
 

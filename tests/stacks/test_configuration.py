@@ -14,7 +14,7 @@ INFRASTRUCTURE = {
             "ca_certificate": "CA of svc",
             "images": {
                 name: f"registry/{name}@sha256:1"
-                for name in ("pause", "kube-router", "kube-proxy", "coredns")
+                for name in ("pause", "kube-router", "kube-proxy", "coredns", "node-identity")
             },
         }
     },
@@ -48,7 +48,7 @@ def test_the_upper_layers_meet_the_clusters_of_another_stack(program, site_file)
     }
     joined = plain(run.playbooks()["join-gpu"]["variables"])
     assert joined["kubeconfig"] == "kubeconfig of svc"
-    assert joined["ca_certificate"] == "CA of svc"
+    assert json.loads(joined["settings"])["ca_certificate"] == "CA of svc\n"
     assert run.outputs["models"] == {"tiny": "http://127.0.0.1:18000/v1"}
 
 

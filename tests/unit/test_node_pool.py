@@ -1,9 +1,11 @@
 """What may be said about a pool of nodes, and what its procedures are told."""
 
+import json
 from typing import Any
 
 import pulumi
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from modules.node_pool import NodePool, NodePoolSpec
@@ -23,6 +25,7 @@ VALID: dict[str, Any] = {
     "taints": ["nvidia.com/gpu=present:NoSchedule"],
     "kernel_arguments": ["quiet"],
     "dns_address": "10.79.0.10",
+    "identity": ["https://10.77.0.10:9444"],
     "ssh_public_key": "ssh-ed25519 AAAA operator",
     "provisioner": PROVISIONER,
     "bmc": {"bmc_username": "root", "bmc_password_file": "/secrets/bmc"},
@@ -102,9 +105,20 @@ def test_bmcs_are_told_by_url_and_the_password_by_its_file():
     }
 
 
-def test_other_labels_mean_another_join_and_no_other_boot():
+def test_other_labels_reach_nodes_that_run_and_those_that_boot_later_and_nothing_is_switched():
     before, after = runs(), runs(labels={"sitewright.dev/pool": "gpu", "rack": "1"})
-    assert [name for name in before if before[name] != after[name]] == ["join-gpu"]
+    assert [name for name in before if before[name] != after[name]] == ["declare-gpu", "join-gpu"]
+
+
+def test_what_a_node_reads_at_boot_is_what_it_is_told_later_and_holds_no_secret():
+    found = runs()
+    text = found["declare-gpu"]["variables"]["cloud_config"]
+    assert text.startswith("#cloud-config\n")
+    [file] = yaml.safe_load(text)["write_files"]
+    assert file["content"] == found["join-gpu"]["variables"]["settings"]
+    settings = json.loads(file["content"])
+    assert settings.keys() == {"endpoint", "ca_certificate", "identity", "labels", "taints", "kubelet"}
+    assert "kubeconfig" not in settings.values()
 
 
 @pytest.mark.parametrize(

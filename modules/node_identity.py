@@ -1,0 +1,224 @@
+"""Who a diskless node is: a service on each control plane that gives a node that boots a certificate of its name.
+
+A node has nothing of its own when it boots, so nothing that it says is believed. It gets a certificate because the
+provisioner knows its address, because it has just fetched its boot script, because no kubelet runs there yet, and once
+per boot. docs/node-identity.md says what that keeps out and what not.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pydantic import Field
+
+from modules.kubernetes_cluster import API_PORT
+from modules.manifest import Manifest
+from modules.serving import locked_down, unprivileged
+from modules.spec import DNS_LABEL, MEBI, Model, quantity
+
+NAME = NAMESPACE = "node-identity"
+PORT = 9444
+PROGRAM_PATH, TOKEN_PATH, TLS_PATH = "/program", "/run/provisioner", "/run/tls"
+TLS_HOST_PATH = "/etc/kubernetes/pki/node-identity"  # role control_plane makes key and certificate there
+LABELS = {"app.kubernetes.io/name": NAME}
+MEMORY = 160 * MEBI
+SERVICE = Path(__file__).with_name("node_identity_service")
+PROGRAMS = {file.name: file.read_text(encoding="utf-8") for file in sorted(SERVICE.glob("*.py"))}
+RBAC = "rbac.authorization.k8s.io"
+SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+
+
+class NodeIdentitySpec(Model):
+    pools: tuple[str, ...] = Field(min_length=1, description="of this cluster; their groups in SMD")
+    smd: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
+    bss: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
+    image: str = Field("", description="known once the registry is filled")
+    has_token: bool = Field(False, description="the provisioner asks for a JWT")
+    boot_seconds: int = Field(
+        900, ge=60, le=86400, description="how long after its boot script a node may ask"
+    )
+    certificate_seconds: int = Field(
+        7 * 86400, ge=3600, description="a kubelet renews its certificate when four fifths of this are over"
+    )
+    requests_per_minute: int = Field(20, ge=4, description="of one address, at one replica")
+    namespace: str = Field(NAMESPACE, pattern=DNS_LABEL)
+
+
+def render(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
+    """The manifests, in the order they are applied. The Secret with a token is the caller's."""
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace, "labels": LABELS}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(spec)},
+        *_rights(spec),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": PROGRAMS},
+        _daemon_set(spec),
+    ]
+
+
+class NodeIdentity(pulumi.ComponentResource):
+    """Answers on each control plane once `ready` are there. image: by digest. token: a JWT, secret; None: none."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: NodeIdentitySpec,
+        image: pulumi.Input[str],
+        token: pulumi.Input[str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("sitewright:modules:NodeIdentity", name, None, opts)
+        namespace, *others = render(spec.model_copy(update={"has_token": token is not None}))
+        secret = [] if token is None else [_token(spec, token)]
+        self.ready: list[pulumi.Resource] = []
+        for manifest in (namespace, *secret, *others):
+            if manifest["kind"] == "DaemonSet":
+                manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
+            identity = f"{name}-{manifest['kind'].lower()}"
+            self.ready.append(Manifest(manifest, identity, pulumi.ResourceOptions(parent=self)))
+        self.register_outputs({})
+
+
+def _rights(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
+    """To claim boots in its own namespace, and to approve requests of one signer and of no other."""
+    everywhere = [
+        _rule("certificates.k8s.io", ["certificatesigningrequests"], ["create", "get"]),
+        _rule("certificates.k8s.io", ["certificatesigningrequests/approval"], ["update"]),
+        {**_rule("certificates.k8s.io", ["signers"], ["approve"]), "resourceNames": [SIGNER]},
+    ]
+    here = [_rule("coordination.k8s.io", ["leases"], ["create", "get", "update"])]
+    named = {"name": f"sitewright:{NAME}", "labels": LABELS}
+    return [
+        {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": named, "rules": everywhere},
+        _binding("ClusterRole", dict(named), spec),
+        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _metadata(spec), "rules": here},
+        _binding("Role", _metadata(spec), spec),
+    ]
+
+
+def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+
+def _binding(role: str, metadata: dict[str, Any], spec: NodeIdentitySpec) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": f"{role}Binding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": role, "name": metadata["name"]},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": spec.namespace}],
+    }
+
+
+def _token(spec: NodeIdentitySpec, token: pulumi.Input[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata(spec),
+        "type": "Opaque",
+        "stringData": {"token": token},
+    }
+
+
+def _daemon_set(spec: NodeIdentitySpec) -> dict[str, Any]:
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in PROGRAMS.items()).encode())
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": _metadata(spec),
+        "spec": {
+            "selector": {"matchLabels": LABELS},
+            "revisionHistoryLimit": 0,
+            "template": {
+                "metadata": {
+                    "labels": LABELS,
+                    "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
+                },
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _pod(spec: NodeIdentitySpec) -> dict[str, Any]:
+    program = {"configMap": {"name": NAME, "items": [_item(name) for name in PROGRAMS]}}
+    return {
+        "serviceAccountName": NAME,
+        "enableServiceLinks": False,
+        # The address of who asks must be the node's own: no Service, no load balancer, no pod network in between.
+        "hostNetwork": True,
+        "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+        "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
+        # Without it no node comes back.
+        "priorityClassName": "system-cluster-critical",
+        "securityContext": unprivileged(own_volumes=True),
+        "containers": [_container(spec)],
+        "volumes": [
+            {"name": "program", **program},
+            {"name": "tls", "hostPath": {"path": TLS_HOST_PATH, "type": "Directory"}},
+            *([{"name": "token", "secret": {"secretName": NAME}}] if spec.has_token else []),
+        ],
+    }
+
+
+def _item(name: str) -> dict[str, str]:
+    return {"key": name, "path": f"modules/{SERVICE.name}/{name}"}
+
+
+def _container(spec: NodeIdentitySpec) -> dict[str, Any]:
+    token = [{"name": "token", "mountPath": TOKEN_PATH, "readOnly": True}] if spec.has_token else []
+    return {
+        "name": NAME,
+        "image": spec.image,
+        "command": ["/usr/bin/python3", "-m", f"modules.{SERVICE.name}.main"],
+        "workingDir": PROGRAM_PATH,
+        "env": _environment(spec),
+        "ports": [{"name": "https", "containerPort": PORT, "hostPort": PORT}],
+        "readinessProbe": {"httpGet": _health(), "periodSeconds": 5, "timeoutSeconds": 3},
+        "livenessProbe": {
+            "httpGet": _health(),
+            "periodSeconds": 15,
+            "timeoutSeconds": 10,
+            "failureThreshold": 4,
+        },
+        "startupProbe": {"httpGet": _health(), "periodSeconds": 1, "failureThreshold": 60},
+        "securityContext": locked_down(),
+        "resources": {
+            "requests": {"cpu": "50m", "memory": quantity(MEMORY)},
+            "limits": {"memory": quantity(MEMORY)},
+        },
+        "volumeMounts": [
+            {"name": "program", "mountPath": PROGRAM_PATH, "readOnly": True},
+            {"name": "tls", "mountPath": TLS_PATH, "readOnly": True},
+            *token,
+        ],
+    }
+
+
+def _health() -> dict[str, Any]:
+    return {"path": "/healthz", "port": PORT, "scheme": "HTTPS"}
+
+
+def _environment(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
+    here = {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}
+    plain = {
+        "PORT": str(PORT),
+        "NAMESPACE": spec.namespace,
+        "SMD": spec.smd.rstrip("/"),
+        "BSS": spec.bss.rstrip("/"),
+        "POOLS": ",".join(spec.pools),
+        "BOOT_SECONDS": str(spec.boot_seconds),
+        "CERTIFICATE_SECONDS": str(spec.certificate_seconds),
+        "REQUESTS_PER_MINUTE": str(spec.requests_per_minute),
+        "TLS_CERTIFICATE": f"{TLS_PATH}/tls.crt",
+        "TLS_KEY": f"{TLS_PATH}/tls.key",
+        # The API server of the same machine: needs neither kube-proxy nor another control plane.
+        "KUBERNETES_SERVICE_PORT": str(API_PORT),
+        **({"PROVISIONER_TOKEN_FILE": f"{TOKEN_PATH}/token"} if spec.has_token else {}),
+    }
+    own = [{"name": name, **here} for name in ("ADDRESS", "KUBERNETES_SERVICE_HOST")]
+    return [*own, *({"name": name, "value": value} for name, value in plain.items())]
+
+
+def _metadata(spec: NodeIdentitySpec) -> dict[str, Any]:
+    return {"name": NAME, "namespace": spec.namespace, "labels": LABELS}

@@ -1,0 +1,124 @@
+"""What a node runs when it boots, against the real service: it joins by itself, and waits where it cannot."""
+
+import json
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.contracts.fake_hypervisor import process, until
+from tests.contracts.identity_bench import Bench, bench, node
+
+PROGRAM = Path(__file__).parents[2] / "playbooks/roles/boot_node/files/node_join.py"
+XNAME = node(0).xname
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("identity")) as made:
+        made.declare("gpu", 0)
+        yield made
+
+
+@pytest.fixture
+def next_second() -> None:
+    """The provisioner counts in seconds: a boot in the same second is the same boot."""
+    time.sleep(1.1)
+
+
+class Machine:
+    """The files of a node that has just booted: what cloud-init wrote, and nothing else."""
+
+    def __init__(self, root: Path, service: Bench, urls: list[str]) -> None:
+        self.root = root
+        settings = {
+            "endpoint": "https://10.77.0.10:6443",
+            "ca_certificate": (service.directory / "ca.crt").read_text(),
+            "identity": urls,
+            "labels": {"sitewright.dev/pool": "gpu"},
+            "taints": ["only=batch:NoSchedule", "fragile:NoExecute"],
+            "kubelet": {"kind": "KubeletConfiguration", "authentication": {"anonymous": {"enabled": False}}},
+        }
+        self.settings = root / "etc/kubernetes/node-join.json"
+        self.settings.parent.mkdir(parents=True)
+        self.settings.write_text(json.dumps(settings))
+        self.environment = {"NODE_JOIN_ROOT": str(root), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
+
+    def join(self) -> str:
+        command = [sys.executable, str(PROGRAM)]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, service: Bench) -> Machine:
+    return Machine(tmp_path, service, service.replicas)
+
+
+def test_a_node_that_boots_has_its_identity_and_the_kubelet_its_files(service: Bench, machine: Machine):
+    service.boot(0)
+    assert f"{XNAME} has its identity" in machine.join()
+    certificate = x509.load_pem_x509_certificate(machine.read("etc/kubernetes/pki/kubelet.crt").encode())
+    assert f"CN=system:node:{XNAME}" in certificate.subject.rfc4514_string()
+    key = machine.root / "etc/kubernetes/pki/kubelet.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "--node-ip=127.0.0.1" in machine.read("etc/default/kubelet")
+    assert "sitewright.dev/blade=x1000c0s0" in machine.read("etc/default/kubelet")
+    taints = json.loads(machine.read("var/lib/kubelet/config.yaml"))["registerWithTaints"]
+    assert taints[0] == {"key": "only", "value": "batch", "effect": "NoSchedule"}
+    assert taints[1] == {"key": "fragile", "value": "", "effect": "NoExecute"}
+
+
+def test_again_with_other_settings_it_keeps_its_identity(service: Bench, machine: Machine, next_second):
+    service.boot(0)
+    machine.join()
+    before = machine.read("etc/kubernetes/pki/kubelet.crt")
+    settings = json.loads(machine.settings.read_text())
+    machine.settings.write_text(
+        json.dumps({**settings, "endpoint": "https://10.77.0.11:6443", "identity": []})
+    )
+    machine.join()
+    assert machine.read("etc/kubernetes/pki/kubelet.crt") == before
+    assert "https://10.77.0.11:6443" in machine.read("etc/kubernetes/kubelet.conf")
+
+
+def test_of_two_control_planes_one_may_be_away(service: Bench, tmp_path: Path, next_second):
+    service.boot(0)
+    assert (
+        "has its identity" in Machine(tmp_path, service, ["https://127.0.0.1:1", service.replicas[1]]).join()
+    )
+
+
+def test_a_node_waits_for_what_is_not_there_yet(
+    service: Bench, machine: Machine, tmp_path: Path, next_second
+):
+    """Its boot is noted only later: it asks again, and says meanwhile what it waits for."""
+    store = service.provisioner.store
+    store.delete("bss-access", XNAME)
+    log = tmp_path / "log"
+    with process([sys.executable, str(PROGRAM)], log, machine.environment) as running:
+        until(lambda: "fetched its boot script never" in log.read_text(), "it says what it waits for", 30)
+        service.boot(0)
+        assert running.wait(60) == 0
+    assert f"{XNAME} has its identity" in log.read_text()
+
+
+def test_it_trusts_its_cluster_only(service: Bench, machine: Machine, tmp_path: Path):
+    settings = json.loads(machine.settings.read_text())
+    other = (service.directory / "certs/apiserver.crt").read_text()
+    machine.settings.write_text(json.dumps({**settings, "ca_certificate": other}))
+    log = tmp_path / "log"
+    with process([sys.executable, str(PROGRAM)], log, machine.environment):
+        until(
+            lambda: "CERTIFICATE_VERIFY_FAILED" in log.read_text(), "it refuses the other's certificate", 30
+        )
+    assert not (machine.root / "etc/kubernetes/pki/kubelet.key").exists()
