@@ -8,8 +8,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+from pydantic import Field
+
+from modules.spec import Model
 
 PATH = "/etc/kubernetes/node-join.json"
+
+
+class NodeMemory(Model):
+    """Bytes of a node of the pool: what pods may have, what they may not, and what is kept free; sizes of the tmpfs of
+    container images, and of what pods write. Memory is the disk, see sitewright/site/memory.py."""
+
+    allocatable: int = Field(gt=0)
+    reserved: int = Field(ge=0)
+    eviction: int = Field(gt=0)
+    image_store: int = Field(gt=0)
+    pod_files: int = Field(gt=0)
 
 
 def settings(
@@ -19,6 +33,7 @@ def settings(
     dns_address: str,
     labels: Mapping[str, str],
     taints: Sequence[str],
+    memory: NodeMemory,
 ) -> str:
     """JSON, the same for all nodes of a pool. identity: URLs of the service that signs."""
     found = {
@@ -27,7 +42,15 @@ def settings(
         "identity": list(identity),
         "labels": dict(labels),
         "taints": list(taints),
-        "kubelet": _kubelet(dns_address),
+        "kubelet": _kubelet(dns_address, memory),
+        "memory": {
+            "allocatable": memory.allocatable,
+            "reserved": memory.reserved,
+            "tmpfs": {
+                "/var/lib/containerd": memory.image_store,
+                "/var/lib/kubelet": memory.pod_files,
+            },
+        },
     }
     return json.dumps(found, indent=2, sort_keys=True)
 
@@ -40,8 +63,8 @@ def cloud_config(settings: str, ssh_public_key: str) -> str:
     )
 
 
-def _kubelet(dns_address: str) -> dict[str, Any]:
-    """Without what a node adds itself: its taints, and where the authority's certificate lies."""
+def _kubelet(dns_address: str, memory: NodeMemory) -> dict[str, Any]:
+    """Without what a node adds itself: its taints, where the authority's certificate lies, what it reserves."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -54,8 +77,11 @@ def _kubelet(dns_address: str) -> dict[str, Any]:
         "failSwapOn": False,
         "failCgroupV1": False,
         "rotateCertificates": True,
-        # Memory is the disk: what a full root takes is missing from pods.
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "5%", "imagefs.available": "5%"},
+        "evictionHard": {
+            "memory.available": str(memory.eviction),
+            "nodefs.available": "5%",
+            "imagefs.available": "5%",
+        },
         "nodeStatusUpdateFrequency": "5s",
         # Streams of a served model may take this long to end; see VllmService.
         "shutdownGracePeriod": "0s",

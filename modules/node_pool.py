@@ -36,6 +36,7 @@ class NodePoolSpec(Model):
     identity: tuple[str, ...] = Field(
         min_length=1, description="URLs of the service that gives nodes their identity, one per control plane"
     )
+    memory: node_join.NodeMemory
     ssh_public_key: str
     provisioner: ProvisionerAccess
     bmc: BmcAccess
@@ -63,7 +64,7 @@ class NodePool(pulumi.ComponentResource):
         nodes = list(spec.nodes)
         settings = pulumi.Output.all(cluster["endpoint"], cluster["ca_certificate"]).apply(
             lambda known: node_join.settings(
-                known[0], known[1], spec.identity, spec.dns_address, spec.labels, spec.taints
+                known[0], known[1], spec.identity, spec.dns_address, spec.labels, spec.taints, spec.memory
             )
         )
         declared = PlaybookRun(

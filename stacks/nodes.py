@@ -12,9 +12,11 @@ import pulumi
 from modules import node_identity
 from modules.boot_image import BootImage, BootImageSpec
 from modules.node_identity import NodeIdentity, NodeIdentitySpec
+from modules.node_join import NodeMemory
 from modules.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
 from sitewright.site import Pool, Site
+from sitewright.site.memory import MemoryBudget
 from sitewright.site.names import POOL_LABEL
 from stacks.access import environment, provisioner_token, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
@@ -127,6 +129,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "kernel_arguments": tuple(pool.kernel_arguments),
         "dns_address": site.cluster(pool.cluster).dns_address,
         "identity": _identity_urls(site, pool.cluster),
+        "memory": _memory(site.memory_budget(pool)),
         "ssh_public_key": ssh_public_key(site),
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),
@@ -140,6 +143,10 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             "bmc_ca_file": _text(bmc.ca_file),
         },
     }
+
+
+def _memory(budget: MemoryBudget) -> dict[str, int]:
+    return {name: getattr(budget, name) for name in NodeMemory.model_fields}
 
 
 def _text(path: object) -> str | None:

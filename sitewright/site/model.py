@@ -9,7 +9,9 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from sitewright.errors import SitewrightError
 from sitewright.site import plan
+from sitewright.site.boot_recipe import size_budget
 from sitewright.site.fields import DnsLabel, Model
+from sitewright.site.memory import MemoryBudget, budget
 from sitewright.site.plan import Node, Vm
 from sitewright.site.problems import Problem, did_you_mean
 from sitewright.site.sections import (
@@ -123,6 +125,10 @@ class Site(Model):
 
     def network(self, name: str) -> Network:
         return _named(self.networks, name, "network")
+
+    def memory_budget(self, pool: Pool) -> MemoryBudget:
+        """Where the memory of a node of this pool goes."""
+        return budget(pool.memory, size_budget(pool.boot_image) or 0, pool.image_store)
 
     def pool_nodes(self, pool: str) -> list[Node]:
         """The nodes of one pool, in the order of its hostlist."""

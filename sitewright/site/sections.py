@@ -42,7 +42,7 @@ from sitewright.site.fields import (
 )
 from sitewright.site.names import POOL_LABEL
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 def _first_address(data: dict[str, Any]) -> str:
@@ -201,7 +201,9 @@ class Pool(Model):
     cpus: int = Field(ge=1)
     """cores of one node"""
     memory: Quantity = Field(ge=2 * GIB)
-    """memory of one node; the root file system lives in it"""
+    """memory of one node; the root file system and container images live in it"""
+    image_store: Quantity | None = Field(default=None, ge=256 * MIB)
+    """memory of one node that container images may take; default: a sixth, at most 64Gi"""
     gpus: int = Field(default=0, ge=0)
     """GPUs of one node"""
     flavour: FlavourName | None = None

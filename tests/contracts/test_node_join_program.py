@@ -16,6 +16,7 @@ from tests.contracts.identity_bench import Bench, bench, node
 
 PROGRAM = Path(__file__).parents[2] / "playbooks/roles/boot_node/files/node_join.py"
 XNAME = node(0).xname
+GIB = 2**30
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,35 @@ class Machine:
             "identity": urls,
             "labels": {"sitewright.dev/pool": "gpu"},
             "taints": ["only=batch:NoSchedule", "fragile:NoExecute"],
-            "kubelet": {"kind": "KubeletConfiguration", "authentication": {"anonymous": {"enabled": False}}},
+            "kubelet": {
+                "kind": "KubeletConfiguration",
+                "authentication": {"anonymous": {"enabled": False}},
+                "evictionHard": {"memory.available": str(GIB)},
+            },
+            "memory": {
+                "allocatable": 4 * GIB,
+                "reserved": 3 * GIB,
+                "tmpfs": {"/var/lib/containerd": 2 * GIB},
+            },
         }
         self.settings = root / "etc/kubernetes/node-join.json"
         self.settings.parent.mkdir(parents=True)
         self.settings.write_text(json.dumps(settings))
-        self.environment = {"NODE_JOIN_ROOT": str(root), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
+        self.has_memory(8 * GIB)
+        programs = root / "usr/local/bin"
+        programs.mkdir(parents=True)
+        # A node mounts; this machine is not one.
+        (programs / "mount").write_text(f'#!/bin/sh\necho "$@" >> {root}/mounts\n')
+        (programs / "mount").chmod(0o755)
+        path = f"{programs}:/usr/bin:/bin"
+        self.environment = {"NODE_JOIN_ROOT": str(root), "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+    def has_memory(self, size: int) -> None:
+        (self.root / "proc").mkdir(exist_ok=True)
+        (self.root / "proc/meminfo").write_text(f"MemTotal:  {size // 1024} kB\nMemFree: 1 kB\n")
+
+    def reserves(self) -> int:
+        return int(json.loads(self.read("var/lib/kubelet/config.yaml"))["systemReserved"]["memory"])
 
     def join(self) -> str:
         command = [sys.executable, str(PROGRAM)]
@@ -76,6 +100,21 @@ def test_a_node_that_boots_has_its_identity_and_the_kubelet_its_files(service: B
     taints = json.loads(machine.read("var/lib/kubelet/config.yaml"))["registerWithTaints"]
     assert taints[0] == {"key": "only", "value": "batch", "effect": "NoSchedule"}
     assert taints[1] == {"key": "fragile", "value": "", "effect": "NoExecute"}
+
+
+def test_pods_get_what_the_site_file_has_for_them_however_much_memory_there_seems_to_be(
+    service: Bench, machine: Machine, next_second
+):
+    service.boot(0)
+    machine.join()
+    assert machine.reserves() == 3 * GIB
+    assert f"remount,size={2 * GIB} {machine.root}/var/lib/containerd" in machine.read("mounts")
+    machine.has_memory(24 * GIB)
+    machine.join()
+    assert machine.reserves() == (24 - 4 - 1) * GIB
+    machine.has_memory(7 * GIB)
+    assert "1024 MiB less memory than its site file says" in machine.join()
+    assert machine.reserves() == 3 * GIB
 
 
 def test_again_with_other_settings_it_keeps_its_identity(service: Bench, machine: Machine, next_second):

@@ -183,7 +183,11 @@ class OwnLab:
         text = text.replace("/var/lib/sitewright/lab", str(self.directory / "state"))
         text = text.replace("netns/sitewright-lab", f"netns/{self.name}")
         text = re.sub(r"(?m)^name: lab$", f"name: {self.name}", text)
-        text = text.replace("memory: 6Gi ", "memory: 2Gi ").replace("memory: 5Gi ", "memory: 1Gi ")
+        # Beside the other lab: no services, so nodes may be small.
+        text = re.sub(r"(?ms)^services:$.*(?=^# Only for a lab)", "", text)
+        text = text.replace("memory: 9Gi ", "memory: 3Gi ").replace(
+            "image_store: 1400Mi ", "image_store: 256Mi "
+        )
         return re.sub(r"\bport: (\d{5})}", lambda found: f"port: {int(found[1]) + PORT_OFFSET}}}", text)
 
 

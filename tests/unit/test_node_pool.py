@@ -26,6 +26,7 @@ VALID: dict[str, Any] = {
     "kernel_arguments": ["quiet"],
     "dns_address": "10.79.0.10",
     "identity": ["https://10.77.0.10:9444"],
+    "memory": {"allocatable": 5, "reserved": 2, "eviction": 1, "image_store": 1, "pod_files": 1},
     "ssh_public_key": "ssh-ed25519 AAAA operator",
     "provisioner": PROVISIONER,
     "bmc": {"bmc_username": "root", "bmc_password_file": "/secrets/bmc"},
@@ -117,7 +118,15 @@ def test_what_a_node_reads_at_boot_is_what_it_is_told_later_and_holds_no_secret(
     [file] = yaml.safe_load(text)["write_files"]
     assert file["content"] == found["join-gpu"]["variables"]["settings"]
     settings = json.loads(file["content"])
-    assert settings.keys() == {"endpoint", "ca_certificate", "identity", "labels", "taints", "kubelet"}
+    assert settings.keys() == {
+        "endpoint",
+        "ca_certificate",
+        "identity",
+        "labels",
+        "taints",
+        "kubelet",
+        "memory",
+    }
     assert "kubeconfig" not in settings.values()
 
 

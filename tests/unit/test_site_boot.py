@@ -2,8 +2,7 @@
 
 import pytest
 
-from sitewright.site import load
-from sitewright.site.checks import boot
+from sitewright.site import boot_recipe, load
 from sitewright.site.files import REPOSITORY
 
 BASE = REPOSITORY / "tests/data/site/base.yaml"
@@ -14,7 +13,7 @@ def warnings(tmp_path, monkeypatch):
     """Of a pool with this memory whose image has this recipe."""
 
     def of(memory: str, recipe: str | None, *arguments: str) -> list[str]:
-        monkeypatch.setattr(boot, "REPOSITORY", tmp_path)
+        monkeypatch.setattr(boot_recipe, "REPOSITORY", tmp_path)
         directory = tmp_path / "images/boot/compute"
         directory.mkdir(parents=True, exist_ok=True)
         if recipe is not None:
@@ -22,7 +21,7 @@ def warnings(tmp_path, monkeypatch):
         text = BASE.read_text()
         assert "memory: 64Gi, gpus: 4}" in text and "memory: 16Gi," in text
         pool = f"memory: {memory}, gpus: 4, kernel_arguments: [{', '.join(arguments)}]}}"
-        text = text.replace("memory: 64Gi, gpus: 4}", pool).replace("memory: 16Gi,", "memory: 1Gi,")
+        text = text.replace("memory: 64Gi, gpus: 4}", pool).replace("memory: 16Gi,", "memory: 512Mi,")
         (tmp_path / "base.yaml").write_text(text)
         return [warning.message for warning in load(tmp_path / "base.yaml").warnings]
 

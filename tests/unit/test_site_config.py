@@ -59,7 +59,7 @@ def test_a_traceback_comes_only_when_asked_for(run):
 def test_show_prints_the_effective_file(run):
     shown = YAML(typ="safe").load(run("config", "show", "lab").stdout)
     assert shown["networks"][0]["gateway"] == "10.77.0.1"
-    assert shown["pools"][0]["memory"] == "6Gi"
+    assert shown["pools"][0]["memory"] == "9Gi"
     assert "# environments/lab.yaml:" not in run("config", "show", "lab").stdout
     assert "# environments/lab.yaml:" in run("config", "show", "lab", "--origin").stdout
     assert run("config", "show", str(INVALID / "empty.yaml")).exit_code == 2

@@ -40,7 +40,7 @@ def test_a_machine_knows_how_it_is_reached_and_what_it_is(lab):
     assert variables["ansible_user"] == "root"
     assert variables["ansible_ssh_private_key_file"] == "/var/lib/sitewright/lab/ssh/id_ed25519"
     assert variables["site_node"]["bmc_address"] == "10.77.0.160"
-    assert variables["site_node"]["memory"] == 6 * 2**30
+    assert variables["site_node"]["memory"] == 9 * 2**30
     assert lab["_meta"]["hostvars"]["svc-cp"]["site_vm"]["address"] == "10.77.0.10"
 
 

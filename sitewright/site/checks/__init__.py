@@ -9,6 +9,7 @@ from sitewright.site.checks import (
     clusters,
     duplicates,
     flavours,
+    memory,
     queues,
     ranges,
     references,
@@ -30,6 +31,7 @@ def run(site: Site, known: Known) -> Iterator[Finding]:
     yield from ranges.check(site)
     yield from clusters.check(site)
     yield from capacity.check(site)
+    yield from memory.check(site)
     yield from flavours.check(site)
     yield from queues.check(site, known)
     yield from boot.check(site)

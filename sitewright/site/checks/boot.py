@@ -2,14 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from sitewright.site.boot_recipe import recipe, size_budget
 from sitewright.site.checks.finding import Finding
-from sitewright.site.files import REPOSITORY
-from sitewright.site.kubernetes_values import quantity
 from sitewright.site.model import Site
 from sitewright.site.problems import Loc
 from sitewright.site.sections import Pool
@@ -48,15 +43,11 @@ def _root(argument: str, loc: Loc) -> Iterator[Finding]:
 
 def _live_image(pool: Pool, loc: Loc) -> Iterator[Finding]:
     """With rd.live.ram=1 the initial root copies the image to /run, and fails obscurely where it does not fit."""
-    recipe = _recipe(pool.boot_image)
-    arguments = [*pool.kernel_arguments, *map(str, recipe.get("kernel_arguments") or ())]
+    arguments = [*pool.kernel_arguments, *map(str, recipe(pool.boot_image).get("kernel_arguments") or ())]
     if not any(LIVE_RAM.search(argument) for argument in arguments):
         return
-    try:
-        image, room = quantity(recipe["size_budget"]), int(pool.memory * RUN_SHARE)
-    except (KeyError, ValueError):
-        return
-    if image > room:
+    image, room = size_budget(pool.boot_image), int(pool.memory * RUN_SHARE)
+    if image and image > room:
         yield Finding(
             loc,
             f"image {pool.boot_image!r} may have {_mib(image)} (size_budget), and rd.live.ram=1 copies it to /run, "
@@ -67,12 +58,3 @@ def _live_image(pool: Pool, loc: Loc) -> Iterator[Finding]:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
-
-
-def _recipe(image: str) -> dict[str, Any]:
-    """What cannot be read is told by who builds the image."""
-    try:
-        found = YAML(typ="safe").load(REPOSITORY / f"images/boot/{image}/recipe.yaml")
-    except (OSError, YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,9 +1,8 @@
-"""What the models ask for against what the pools have."""
+"""GPUs and CPUs that the models ask for against what the pools have; memory.py looks at memory."""
 
 from collections.abc import Callable, Iterator
 
 from sitewright.site.checks.finding import Finding
-from sitewright.site.kubernetes_values import as_quantity
 from sitewright.site.model import Site
 from sitewright.site.plan import present
 from sitewright.site.sections import Pool
@@ -18,7 +17,6 @@ def check(site: Site) -> Iterator[Finding]:
 _RESOURCES: dict[str, Callable[[int], str]] = {
     "gpus": lambda count: f"{count} GPUs",
     "cpus": lambda count: f"{count} CPUs",
-    "memory": lambda count: f"{as_quantity(count)} of memory",
 }
 
 

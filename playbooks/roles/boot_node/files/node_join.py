@@ -2,7 +2,7 @@
 """Gets this boot's identity and writes the kubelet's files; the kubelet starts once this has ended.
 
 Reads /etc/kubernetes/node-join.json, which cloud-init wrote: endpoint, ca_certificate, identity (URLs of the service
-on the control planes), labels, taints, kubelet. Nothing of it is secret: the key is made here, and stays here.
+on the control planes), labels, taints, kubelet, memory. Nothing of it is secret: the key is made here, and stays here.
 It asks until it is answered, since a node waits for its control plane and not the other way round. A boot that took so
 long that it counts no more, or whose certificate somebody else has, is started over.
 Runs with what Python itself brings: it is in the image of every node.
@@ -28,6 +28,7 @@ CA, KEY, REQUEST, CERTIFICATE = (
     PKI / name for name in ("ca.crt", "kubelet.key", "kubelet.csr", "kubelet.crt")
 )
 NODE = ROOT / "etc/kubernetes/node.json"
+MEMORY = ROOT / "proc/meminfo"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 START_OVER = ("stale-boot", "already-issued")
 START_OVER_SECONDS = 600.0  # before: the provisioner may only be behind with what it knows
@@ -48,6 +49,7 @@ def main() -> None:
     if not (NODE.exists() and CERTIFICATE.exists()):
         wait_for_identity(settings["identity"])
     node = json.loads(NODE.read_text())
+    size_memory_disks(settings["memory"]["tmpfs"])
     write_files(settings, node["xname"], node["address"])
     say(f"{node['xname']} has its identity")
 
@@ -119,10 +121,31 @@ def write_files(settings: dict[str, Any], xname: str, address: str) -> None:
     )
     kubelet = {**settings["kubelet"], "registerWithTaints": [taint(text) for text in settings["taints"]]}
     kubelet["authentication"]["x509"] = {"clientCAFile": str(CA)}
+    kept_free = int(kubelet["evictionHard"]["memory.available"])
+    kubelet["systemReserved"] = {"memory": str(reserved(settings["memory"], kept_free))}
     write(ROOT / "etc/kubernetes/kubelet.conf", json.dumps(kubeconfig(settings["endpoint"])), 0o600)
     write(ROOT / "var/lib/kubelet/config.yaml", json.dumps(kubelet), 0o644)
     flags = f"--hostname-override={xname} --node-ip={address} --node-labels={labels}"
     write(ROOT / "etc/default/kubelet", f"KUBELET_EXTRA_ARGS={flags}\n", 0o644)
+
+
+def reserved(memory: dict[str, int], kept_free: int) -> int:
+    """Bytes that no pod may have. A node may see more memory than is its own, as machines of a lab do, and never lends
+    it; where it has less than the site file says, pods have less, and the node what it needs."""
+    line = next(line for line in MEMORY.read_text().splitlines() if line.startswith("MemTotal:"))
+    there = int(line.split()[1]) * 1024
+    wanted = there - memory["allocatable"] - kept_free
+    missing = memory["reserved"] - wanted
+    # Firmware and kernel keep a few hundredths, which nobody counts.
+    if missing > there // 20:
+        say(f"this node has {missing >> 20} MiB less memory than its site file says")
+    return max(wanted, memory["reserved"])
+
+
+def size_memory_disks(sizes: dict[str, int]) -> None:
+    """The image mounts them before anybody knows how much memory they may take."""
+    for path, size in sizes.items():
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(ROOT / path[1:])], check=True)
 
 
 def kubeconfig(endpoint: str) -> dict[str, Any]:
