@@ -21,12 +21,12 @@ def plan(tmp_path):
 def test_too_little_memory_says_how_much_is_there_and_how_much_is_needed(plan):
     [problem] = checks.too_little_memory(plan, available=5 * GIB, used=0)
     assert problem.message == (
-        "memory: 5.0 GiB are available, 15.0 GiB are needed (3 machines with 14.0 GiB, services 1.0 GiB)"
+        "memory: 5.0 GiB are available, 21.0 GiB are needed (3 machines with 20.0 GiB, services 1.0 GiB)"
     )
 
 
 def test_what_the_running_lab_holds_counts_as_available(plan):
-    assert checks.too_little_memory(plan, available=5 * GIB, used=10 * GIB) == []
+    assert checks.too_little_memory(plan, available=11 * GIB, used=10 * GIB) == []
 
 
 def test_too_little_disk_says_how_much_is_there_and_how_much_is_needed(tmp_path):
