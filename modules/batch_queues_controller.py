@@ -4,13 +4,12 @@ It decides about one kind of job in one namespace. Upstream's manifests let it i
 dozen other projects, and none of them could be made anywhere while Kueue does not answer; here only runs would wait.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from modules.batch_queues_spec import BatchQueuesSpec
-from modules.serving import locked_down, toleration, unprivileged
+from modules.serving import locked_down, settings, toleration, unprivileged
 from modules.spec import REVISIONS_KEPT, quantity
 from sitewright.site.names import POOL_LABEL
 
@@ -114,7 +113,9 @@ def _only(namespace: str) -> dict[str, str]:
 
 
 def _configuration(spec: BatchQueuesSpec) -> dict[str, Any]:
-    return _named("v1", "ConfigMap", CONFIGURATION, data={FILE: json.dumps(_settings(spec), indent=2)})
+    """Kueue reads its file once: another file means another pod."""
+    metadata = _named("v1", "ConfigMap", CONFIGURATION)["metadata"]
+    return settings(metadata, {FILE: json.dumps(_settings(spec), indent=2)})
 
 
 def _settings(spec: BatchQueuesSpec) -> dict[str, Any]:
@@ -160,9 +161,6 @@ def _service() -> dict[str, Any]:
 
 
 def _deployment(spec: BatchQueuesSpec) -> dict[str, Any]:
-    settings = json.dumps(_settings(spec), sort_keys=True)
-    # Kueue reads its file once: another file means another pod.
-    annotations = {"sitewright.dev/settings-digest": hashlib.sha256(settings.encode()).hexdigest()}
     return _named(
         "apps/v1",
         "Deployment",
@@ -173,7 +171,7 @@ def _deployment(spec: BatchQueuesSpec) -> dict[str, Any]:
             "selector": {"matchLabels": LABELS},
             # The next one answers the webhooks before the last one is gone.
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": LABELS, "annotations": annotations}, "spec": _pod(spec)},
+            "template": {"metadata": {"labels": LABELS}, "spec": _pod(spec)},
         },
     )
 
@@ -190,7 +188,7 @@ def _pod(spec: BatchQueuesSpec) -> dict[str, Any]:
         "securityContext": unprivileged(USER),
         "containers": [_container(spec)],
         "volumes": [
-            {"name": "configuration", "configMap": {"name": CONFIGURATION}},
+            {"name": "configuration", "configMap": {"name": _configuration(spec)["metadata"]["name"]}},
             {"name": "certificate", "secret": {"secretName": CERTIFICATE}},
         ],
     }

@@ -6,7 +6,6 @@ a trojan once (litellm issue 24518): its packages are locked by hash, and its po
 """
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from modules.serving import (
     open_to_watcher,
     pods_of,
     service,
+    settings,
     spread_over_nodes,
     to_names,
     toleration,
@@ -114,7 +114,7 @@ def _data(spec: LlmGatewaySpec) -> dict[str, str]:
 
 
 def _settings(spec: LlmGatewaySpec) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
+    return settings(_metadata(spec), _data(spec))
 
 
 def secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
@@ -129,7 +129,6 @@ def secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
 
 
 def _deployment(spec: LlmGatewaySpec) -> dict[str, Any]:
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in _data(spec).items()).encode())
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -143,11 +142,7 @@ def _deployment(spec: LlmGatewaySpec) -> dict[str, Any]:
             "minReadySeconds": 10,
             "progressDeadlineSeconds": _turn(spec) - SLACK_SECONDS,
             "template": {
-                "metadata": {
-                    "labels": spec.labels,
-                    # LiteLLM reads its file once: another file means other pods.
-                    "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
-                },
+                "metadata": {"labels": spec.labels},
                 "spec": _pod(spec),
             },
         },
@@ -177,7 +172,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
         "containers": [_container(spec)],
         "volumes": [
             {"name": "shared", "hostPath": {"path": spec.shared_path, "type": "Directory"}},
-            {"name": "settings", "configMap": {"name": spec.name}},
+            {"name": "settings", "configMap": {"name": _settings(spec)["metadata"]["name"]}},
             {"name": "active", "secret": {"secretName": spec.active_secret, "defaultMode": 0o440}},
             {"name": "blocked", "secret": {"secretName": spec.blocked_secret, "defaultMode": 0o440}},
             *([{"name": "store", "secret": _password(spec)}] if spec.limited else []),

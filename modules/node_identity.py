@@ -5,7 +5,6 @@ provisioner knows its address, because it has just fetched its boot script, beca
 per boot. docs/node-identity.md says what that keeps out and what not.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from modules.kubernetes_cluster import API_PORT
 from modules.manifest import Manifest
-from modules.serving import locked_down, unprivileged
+from modules.serving import locked_down, settings, unprivileged
 from modules.spec import DNS_LABEL, MEBI, Model, quantity
 
 NAME = NAMESPACE = "node-identity"
@@ -51,7 +50,7 @@ def render(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": spec.namespace, "labels": LABELS}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(spec)},
         *_rights(spec),
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": PROGRAMS},
+        _program(spec),
         _daemon_set(spec),
     ]
 
@@ -121,7 +120,6 @@ def _token(spec: NodeIdentitySpec, token: pulumi.Input[str]) -> dict[str, Any]:
 
 
 def _daemon_set(spec: NodeIdentitySpec) -> dict[str, Any]:
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in PROGRAMS.items()).encode())
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -130,10 +128,7 @@ def _daemon_set(spec: NodeIdentitySpec) -> dict[str, Any]:
             "selector": {"matchLabels": LABELS},
             "revisionHistoryLimit": 0,
             "template": {
-                "metadata": {
-                    "labels": LABELS,
-                    "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
-                },
+                "metadata": {"labels": LABELS},
                 "spec": _pod(spec),
             },
         },
@@ -141,7 +136,7 @@ def _daemon_set(spec: NodeIdentitySpec) -> dict[str, Any]:
 
 
 def _pod(spec: NodeIdentitySpec) -> dict[str, Any]:
-    program = {"configMap": {"name": NAME, "items": [_item(name) for name in PROGRAMS]}}
+    items = [_item(name) for name in PROGRAMS]
     return {
         "serviceAccountName": NAME,
         "enableServiceLinks": False,
@@ -154,11 +149,15 @@ def _pod(spec: NodeIdentitySpec) -> dict[str, Any]:
         "securityContext": unprivileged(own_volumes=True),
         "containers": [_container(spec)],
         "volumes": [
-            {"name": "program", **program},
+            {"name": "program", "configMap": {"name": _program(spec)["metadata"]["name"], "items": items}},
             {"name": "tls", "hostPath": {"path": TLS_HOST_PATH, "type": "Directory"}},
             *([{"name": "token", "secret": {"secretName": NAME}}] if spec.has_token else []),
         ],
     }
+
+
+def _program(spec: NodeIdentitySpec) -> dict[str, Any]:
+    return settings(_metadata(spec), PROGRAMS)
 
 
 def _item(name: str) -> dict[str, str]:

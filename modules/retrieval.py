@@ -4,7 +4,6 @@ They hold no key and no state: which version of a collection is served says a li
 follow while they run. Only the gateway reaches them, so its keys, teams and limits hold for them too.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from modules.serving import (
     locked_down,
     pods_of,
     service,
+    settings,
     spread_over_nodes,
     to_names,
     toleration,
@@ -89,11 +89,10 @@ def _asked(model: RetrievalModel) -> dict[str, Any]:
 
 
 def _settings(spec: RetrievalSpec) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
+    return settings(_metadata(spec), _data(spec))
 
 
 def _deployment(spec: RetrievalSpec) -> dict[str, Any]:
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in _data(spec).items()).encode())
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -106,10 +105,7 @@ def _deployment(spec: RetrievalSpec) -> dict[str, Any]:
             "minReadySeconds": 5,
             "progressDeadlineSeconds": _turn(spec) - SLACK_SECONDS,
             "template": {
-                "metadata": {
-                    "labels": _labels(spec),
-                    "annotations": {"sitewright.dev/settings-digest": digest.hexdigest()},
-                },
+                "metadata": {"labels": _labels(spec)},
                 "spec": _pod(spec),
             },
         },
@@ -143,7 +139,7 @@ def _pod(spec: RetrievalSpec) -> dict[str, Any]:
             {
                 "name": "settings",
                 "configMap": {
-                    "name": spec.name,
+                    "name": _settings(spec)["metadata"]["name"],
                     "items": [{"key": "settings.json", "path": "settings.json"}, *items],
                 },
             },

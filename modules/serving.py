@@ -1,6 +1,7 @@
 """What services of a cluster have in common: a Service, a budget, where pods go, and parts of network policies."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -31,6 +32,17 @@ def service(
             "ports": [entry],
         },
     }
+
+
+def settings(metadata: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """A ConfigMap for programs that read it once, when they start: other data are another one, of another name.
+
+    A pod that names it starts with these data or not at all. Changed in place, they may come to a node after the pod:
+    objects are applied side by side, and a kubelet looks at what it knows already.
+    """
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(data.items())).encode())
+    named = {**metadata, "name": f"{metadata['name']}-{digest.hexdigest()[:10]}"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "immutable": True, "data": dict(data)}
 
 
 def disruption_budget(name: str, namespace: str, labels: dict[str, str]) -> dict[str, Any]:

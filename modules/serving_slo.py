@@ -3,7 +3,6 @@
 Where a site has an operator for Prometheus, `render_for_operator` gives the same rules in its form, to apply there.
 """
 
-import hashlib
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Self
 
@@ -12,7 +11,16 @@ import yaml
 from pydantic import Field, model_validator
 
 from modules.published import make
-from modules.serving import WATCHER, locked_down, open_to, service, to_names, toleration, unprivileged
+from modules.serving import (
+    WATCHER,
+    locked_down,
+    open_to,
+    service,
+    settings,
+    to_names,
+    toleration,
+    unprivileged,
+)
 from modules.serving_slo_rules import Objective, rules
 from modules.serving_slo_watched import MODELS, Watched, jobs, watched
 from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
@@ -154,11 +162,11 @@ def _data(spec: ServingSloSpec) -> dict[str, str]:
 
 
 def _settings(spec: ServingSloSpec) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(spec), "data": _data(spec)}
+    """Prometheus reads its files once: others mean another pod, and the samples begin anew."""
+    return settings(_metadata(spec), _data(spec))
 
 
 def _deployment(spec: ServingSloSpec) -> dict[str, Any]:
-    digest = hashlib.sha256("\0".join(_data(spec).values()).encode()).hexdigest()
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -169,11 +177,7 @@ def _deployment(spec: ServingSloSpec) -> dict[str, Any]:
             "selector": {"matchLabels": _labels(spec)},
             "strategy": {"type": "Recreate"},
             "template": {
-                "metadata": {
-                    "labels": _labels(spec),
-                    # Prometheus reads its files once: others mean another pod, and the samples begin anew.
-                    "annotations": {"sitewright.dev/settings-digest": digest},
-                },
+                "metadata": {"labels": _labels(spec)},
                 "spec": _pod(spec),
             },
         },
@@ -189,7 +193,7 @@ def _pod(spec: ServingSloSpec) -> dict[str, Any]:
         "securityContext": unprivileged(own_volumes=True),
         "containers": [_container(spec)],
         "volumes": [
-            {"name": "settings", "configMap": {"name": spec.name}},
+            {"name": "settings", "configMap": {"name": _settings(spec)["metadata"]["name"]}},
             # Nodes have no disk: samples lie in memory, and go with the pod.
             {"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": quantity(spec.stored)}},
         ],

@@ -102,7 +102,8 @@ def reached_at(manifest: dict[str, Any], port: int) -> dict[str, Any]:
 
 def _settings(directory: Path, webhook: int, health: int, metrics: int) -> Path:
     """The ConfigMap as it is mounted, with free ports of this machine."""
-    data = kubernetes.client.CoreV1Api().read_namespaced_config_map(CONFIGURATION, NAMESPACE).data
+    maps = kubernetes.client.CoreV1Api().list_namespaced_config_map(NAMESPACE).items
+    [data] = [one.data for one in maps if one.metadata.name.startswith(CONFIGURATION)]
     settings = json.loads(data[FILE])
     settings["webhook"] = {"host": "127.0.0.1", "port": webhook, "certDir": str(directory / "certificates")}
     settings["health"]["healthProbeBindAddress"] = f"127.0.0.1:{health}"

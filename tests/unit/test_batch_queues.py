@@ -181,12 +181,12 @@ def test_the_pod_is_the_user_of_the_image_and_can_write_nothing():
 
 
 def test_other_settings_are_other_pods():
-    def digest(**more) -> str:
-        metadata = one("Deployment", **more)["spec"]["template"]["metadata"]
-        return metadata["annotations"]["sitewright.dev/settings-digest"]
+    def template(**more) -> dict:
+        found: dict = one("Deployment", **more)["spec"]["template"]
+        return found
 
-    assert digest() == digest(teams=["other"])
-    assert digest() != digest(namespace="runs")
+    assert template() == template(teams=["other"])
+    assert template() != template(namespace="runs")
 
 
 @pytest.mark.parametrize(

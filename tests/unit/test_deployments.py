@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modules.serving import settings
 from tests.unit.golden import DATA
 
 RECORDED = sorted(DATA.glob("*/*/manifests.yaml"))
@@ -14,6 +15,37 @@ DEPLOYMENTS = [
     for manifest in yaml.safe_load_all(path.read_text())
     if manifest["kind"] == "Deployment"
 ]
+
+
+SETTINGS = [
+    (path, manifest)
+    for path in RECORDED
+    for manifest in yaml.safe_load_all(path.read_text())
+    if manifest["kind"] == "ConfigMap" and manifest.get("immutable")
+]
+READ_ONCE = {"llm_gateway", "retrieval", "serving_slo", "node_identity", "batch_queues"}
+
+
+def test_what_a_program_reads_once_is_never_changed_below_it():
+    """Changed in place, it came to a pod of the new template after the pod: one gateway of two kept the old targets."""
+    assert {path.parts[-3] for path, _ in SETTINGS} == READ_ONCE
+    for path, found in SETTINGS:
+        workload = list(yaml.safe_load_all(path.read_text()))
+        mounted = [
+            volume["configMap"]["name"]
+            for manifest in workload
+            if manifest["kind"] in ("Deployment", "DaemonSet")
+            for volume in manifest["spec"]["template"]["spec"]["volumes"]
+            if "configMap" in volume
+        ]
+        assert found["metadata"]["name"] in mounted
+
+
+def test_other_settings_have_another_name():
+    one, same, other = (settings({"name": "s"}, {"file": text}) for text in ("a", "a", "b"))
+    assert one == same
+    assert one["metadata"]["name"] != other["metadata"]["name"]
+    assert settings({"name": "s"}, {"a": "b", "c": ""}) != settings({"name": "s"}, {"a": "", "b": "c"})
 
 
 def test_there_are_some():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from modules.llm_gateway import KEYS, SETTINGS, SLACK_SECONDS, LlmGateway, render
 from modules.llm_gateway_config import LitellmConfig
 from modules.llm_gateway_spec import LlmGatewaySpec
-from tests.unit.golden import cases, check
+from tests.unit.golden import cases, check, without_digest
 from tests.unit.mock_engine import Engine
 
 TINY = {"name": "tiny", "targets": [{"api_base": "http://tiny.default.svc:8000/v1"}]}
@@ -43,9 +43,7 @@ def readable(manifests: list[dict]) -> list[dict]:
         "config.yaml": yaml.safe_load(data["config.yaml"]),
         "policy.json": json.loads(data["policy.json"]),
     }
-    annotations = manifests[-1]["spec"]["template"]["metadata"]["annotations"]
-    annotations["sitewright.dev/settings-digest"] = "of the settings and programs"
-    return manifests
+    return without_digest(manifests)
 
 
 @pytest.mark.parametrize("case", cases("llm_gateway"), ids=lambda path: path.name)
@@ -119,12 +117,9 @@ def test_a_canary_is_a_target_with_its_share():
 
 
 def test_other_settings_mean_other_pods_and_other_keys_do_not():
-    def annotations(given: LlmGatewaySpec) -> dict:
-        return one(given, "Deployment")["spec"]["template"]["metadata"]["annotations"]
-
-    assert annotations(spec()) != annotations(spec(models=[TINY]))
-    assert annotations(spec()) != annotations(spec(teams=[{"name": "a", "models": ["tiny"]}]))
-    assert annotations(spec()) == annotations(spec())
+    assert pod(spec()) != pod(spec(models=[TINY]))
+    assert pod(spec()) != pod(spec(teams=[{"name": "a", "models": ["tiny"]}]))
+    assert pod(spec()) == pod(spec())
     assert not any("data" in manifest for manifest in render(spec()) if manifest["kind"] == "Secret")
 
 

@@ -11,7 +11,7 @@ from modules.llm_gateway import render as render_gateway
 from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.retrieval import FILES, HERE, PORT, PROGRAM, SETTINGS, SLACK_SECONDS, render
 from modules.retrieval_spec import RetrievalSpec
-from tests.unit.golden import cases, check
+from tests.unit.golden import cases, check, without_digest
 
 MODEL = {
     "name": "tiny-with-manuals",
@@ -38,9 +38,7 @@ def readable(manifests: list[dict]) -> list[dict]:
     """Settings as data and not as text, and without the programs, which have a test of their own."""
     [settings] = [manifest for manifest in manifests if manifest["kind"] == "ConfigMap"]
     settings["data"] = {"settings.json": json.loads(settings["data"]["settings.json"])}
-    annotations = manifests[-1]["spec"]["template"]["metadata"]["annotations"]
-    annotations["sitewright.dev/settings-digest"] = "of the settings and programs"
-    return manifests
+    return without_digest(manifests)
 
 
 @pytest.mark.parametrize("case", cases("retrieval"), ids=lambda path: path.name)
@@ -102,11 +100,8 @@ def test_the_gateway_gets_out_to_it():
 
 
 def test_other_settings_mean_other_pods():
-    def annotations(given: RetrievalSpec) -> dict:
-        return one(given, "Deployment")["spec"]["template"]["metadata"]["annotations"]
-
-    assert annotations(spec()) == annotations(spec())
-    assert annotations(spec()) != annotations(spec(models=[{**MODEL, "top_k": 7}]))
+    assert pod(spec()) == pod(spec())
+    assert pod(spec()) != pod(spec(models=[{**MODEL, "top_k": 7}]))
 
 
 def test_streams_get_their_time_before_the_kill():
