@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from modules.kubernetes_cluster import NODE_LEASE_SECONDS
 from modules.spec import Model
 
 PATH = "/etc/kubernetes/node-join.json"
@@ -83,6 +84,7 @@ def _kubelet(dns_address: str, memory: NodeMemory) -> dict[str, Any]:
             "imagefs.available": "5%",
         },
         "nodeStatusUpdateFrequency": "5s",
+        "nodeLeaseDurationSeconds": NODE_LEASE_SECONDS,
         # Streams of a served model may take this long to end; see VllmService.
         "shutdownGracePeriod": "0s",
     }

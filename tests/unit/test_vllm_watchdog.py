@@ -7,11 +7,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modules import vllm_watchdog
-from modules.vllm_watchdog import PATIENCE, seen
+from modules.vllm_watchdog import PATIENCE, QUIET, seen
 
 ENGINE = '{engine="0",model_name="tiny"}'
 
@@ -34,13 +35,13 @@ def metrics(running: float, iterations: float, cache: float, engine: str = ENGIN
         (metrics(2, 10, 0.5), 0.0),
         (metrics(2, 11, 0.5), 60.0),  # an iteration ended
         (metrics(2, 10, 0.6), 60.0),  # a long prompt, which makes no token yet, fills the cache
-        (metrics(0, 10, 0.5), None),  # nothing to do is no hang
+        (metrics(0, 10, 0.5), 60.0),  # its work came to an end
     ],
 )
-def test_an_engine_stands_since_it_last_got_on(later: str, stands_since: float | None) -> None:
+def test_an_engine_stands_since_it_last_got_on(later: str, stands_since: float) -> None:
     first = seen(metrics(2, 10, 0.5), {}, 0.0)
     found = seen(later, json.loads(json.dumps(first)), 60.0)
-    assert [since for _, since in found.values()] == ([] if stands_since is None else [stands_since])
+    assert [since for _, since in found.values()] == [stands_since]
 
 
 def test_one_engine_of_two_that_hangs_is_not_hidden_by_the_other() -> None:
@@ -51,7 +52,14 @@ def test_one_engine_of_two_that_hangs_is_not_hidden_by_the_other() -> None:
 
 
 class _Vllm(http.server.ThreadingHTTPServer):
-    health, metrics = 200, ""
+    """asked: models from which a token was wanted; hangs: nobody gets one."""
+
+    health, metrics, hangs = 200, "", False
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.asked: list[str] = []
+        self.over = threading.Event()
 
 
 class _Request(http.server.BaseHTTPRequestHandler):
@@ -60,7 +68,18 @@ class _Request(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(self.server.health if self.path == "/health" else 200)
         self.end_headers()
-        self.wfile.write(self.server.metrics.encode() if self.path == "/metrics" else b"")
+        models = b'{"data": [{"id": "tiny"}, {"id": "tiny-adapter"}]}'
+        told = {"/metrics": self.server.metrics.encode(), "/v1/models": models}
+        self.wfile.write(told.get(self.path, b""))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/v1/completions" and body["max_tokens"] == 1
+        self.server.asked.append(body["model"])
+        if self.server.hangs:
+            self.server.over.wait(30)
+        self.send_response(200)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Nothing: a test's output is for its failure."""
@@ -71,12 +90,14 @@ def vllm() -> Iterator[_Vllm]:
     with _Vllm(("127.0.0.1", 0), _Request) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
+        server.over.set()
         server.shutdown()
 
 
 def look(server: _Vllm, memory: Path) -> subprocess.CompletedProcess[str]:
     """As the kubelet runs it: a text, a bare interpreter, and nothing of this repository."""
     source = Path(vllm_watchdog.__file__).read_text().replace(str(vllm_watchdog.MEMORY), str(memory))
+    source = source.replace("TIMEOUT = 10", "TIMEOUT = 0.5")
     command = [sys.executable, "-I", "-S", "-c", source, str(server.server_port)]
     return subprocess.run(command, cwd="/", text=True, capture_output=True, check=False)
 
@@ -91,6 +112,21 @@ def test_a_replica_that_gets_on_is_alive_and_one_that_stands_is_not(vllm: _Vllm,
     assert hung.returncode == 1 and "has requests and stands at" in hung.stderr
     vllm.metrics = metrics(1, 11, 0.1)
     assert look(vllm, memory).returncode == 0
+
+
+@pytest.mark.parametrize(("hangs", "status"), [(False, 0), (True, 1)])
+def test_an_engine_that_is_idle_is_asked_for_a_token_now_and_then(
+    vllm: _Vllm, tmp_path: Path, hangs: bool, status: int
+) -> None:
+    """Stopped while it had nothing to do, it never says that it has requests in work."""
+    memory = tmp_path / "memory.json"
+    vllm.metrics, vllm.hangs = metrics(0, 10, 0.0), hangs
+    assert look(vllm, memory).returncode == 0
+    assert vllm.asked == []
+    [(engine, (place, since))] = json.loads(memory.read_text()).items()
+    memory.write_text(json.dumps({engine: [place, since - QUIET - 1]}))
+    assert look(vllm, memory).returncode == status
+    assert vllm.asked == ["tiny"]
 
 
 def test_a_replica_that_says_it_is_broken_or_says_nothing_is_not_alive(vllm: _Vllm, tmp_path: Path) -> None:
