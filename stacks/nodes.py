@@ -13,7 +13,6 @@ from modules.boot_image import BootImage, BootImageSpec
 from modules.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
 from sitewright.site import Pool, Site
-from sitewright.site.names import POOL_LABEL
 from stacks.access import environment, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
@@ -90,7 +89,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             {**asdict(node), "bmc_url": redfish_url(site, node.bmc_address)}
             for node in site.pool_nodes(pool.name)
         ),
-        "labels": {POOL_LABEL: pool.name, **pool.labels},
+        "labels": pool.node_labels,
         "taints": tuple(map(str, pool.taints)),
         "kernel_arguments": tuple(pool.kernel_arguments),
         "dns_address": site.cluster(pool.cluster).dns_address,
