@@ -9,15 +9,12 @@ from typing import Any
 
 import pulumi
 
-from modules import node_identity
 from modules.boot_image import BootImage, BootImageSpec
 from modules.node_identity import NodeIdentity, NodeIdentitySpec
-from modules.node_join import NodeMemory
 from modules.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
+from sitewright.provisioning.joining import join_facts
 from sitewright.site import Pool, Site
-from sitewright.site.memory import MemoryBudget
-from sitewright.site.names import POOL_LABEL
 from stacks.access import environment, provisioner_token, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
@@ -108,12 +105,6 @@ def _identity(site: Site, cluster: ClusterHandle) -> list[pulumi.Resource]:
     ).ready
 
 
-def _identity_urls(site: Site, cluster: str) -> tuple[str, ...]:
-    """Each control plane by its own address: an address in front of them would hide that of the node."""
-    machines = site.control_plane(site.cluster(cluster))
-    return tuple(f"https://{machine.address}:{node_identity.PORT}" for machine in machines)
-
-
 def _spec(site: Site, pool: Pool) -> dict[str, Any]:
     assert site.provisioner is not None and site.bmc is not None
     provisioner, bmc = site.provisioner, site.bmc
@@ -124,12 +115,8 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             {**asdict(node), "bmc_url": redfish_url(site, node.bmc_address)}
             for node in site.pool_nodes(pool.name)
         ),
-        "labels": {POOL_LABEL: pool.name, **pool.labels},
-        "taints": tuple(map(str, pool.taints)),
         "kernel_arguments": tuple(pool.kernel_arguments),
-        "dns_address": site.cluster(pool.cluster).dns_address,
-        "identity": _identity_urls(site, pool.cluster),
-        "memory": _memory(site.memory_budget(pool)),
+        **join_facts(site, pool),
         "ssh_public_key": ssh_public_key(site),
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),
@@ -143,10 +130,6 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             "bmc_ca_file": _text(bmc.ca_file),
         },
     }
-
-
-def _memory(budget: MemoryBudget) -> dict[str, int]:
-    return {name: getattr(budget, name) for name in NodeMemory.model_fields}
 
 
 def _text(path: object) -> str | None:

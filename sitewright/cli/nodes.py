@@ -7,6 +7,8 @@ import click
 from rich.table import Table
 
 from sitewright.cli.console import console
+from sitewright.cli.nodes_drain import drain
+from sitewright.cli.nodes_roll import roll
 from sitewright.errors import SitewrightError
 from sitewright.provisioning.node_states import State, chosen, states
 from sitewright.provisioning.redfish import ACTIONS, Outcome, bmc_of, power_all
@@ -22,11 +24,15 @@ _pool = click.option("--pool", help="Only nodes of this pool.")
 
 @click.group()
 def nodes() -> None:
-    """Look at the diskless nodes of a site, and switch their power.
+    """Look at the diskless nodes of a site, and lead them through their life.
 
     \b
     Speaks to BMCs and provisioner as the site file says, and to the cluster that KUBECONFIG names.
     """
+
+
+nodes.add_command(drain)
+nodes.add_command(roll)
 
 
 @nodes.command(name="list")

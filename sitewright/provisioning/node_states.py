@@ -83,8 +83,8 @@ def states(site: Site, nodes: Sequence[Node], limit: int = 16) -> list[State]:
     ]
 
 
-def provisioner(site: Site) -> OpenChami:
-    """A client of the site's provisioner, as the operator's machine reaches it."""
+def provisioner(site: Site, check: bool = True) -> OpenChami:
+    """A client of the site's provisioner, as the operator's machine reaches it. check: it only asks."""
     if site.provisioner is None:
         raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
     found = site.provisioner
@@ -96,7 +96,7 @@ def provisioner(site: Site) -> OpenChami:
             "provisioner.token_file in the site file names it.",
         ) from error
     smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
-    return OpenChami(Services(smd, bss, cloud_init, token), check=True)
+    return OpenChami(Services(smd, bss, cloud_init, token), check)
 
 
 def cluster_nodes() -> dict[str, Joined]:

@@ -101,9 +101,14 @@ class OpenChami:
             *_differing(f"group {pool.name}", self._group(pool)),
             *_differing("boot parameters", self._boot_parameters(pool.xnames, pool.boot)),
         ]
-        # BSS answers from a cache of SMD until it is told to look again.
-        self._http.write("bss", "POST", "/boot/v1/hosts", {})
+        self._look_again()
         return differences
+
+    def set_boot(self, xnames: Sequence[str], boot: Boot) -> list[str]:
+        """Make nodes that are declared boot something else from now on. Returns: those that did not yet."""
+        if differing := self._boot_parameters(list(xnames), boot):
+            self._look_again()
+        return differing
 
     def forget(self, pool: str, nodes: Sequence[Mapping[str, Any]]) -> None:
         """Undo `declare` for some nodes of a pool, or all; what is already gone stays gone.
@@ -136,6 +141,10 @@ class OpenChami:
             )
             for one in components
         }
+
+    def _look_again(self) -> None:
+        """BSS answers from a cache of SMD until it is told to look again."""
+        self._http.write("bss", "POST", "/boot/v1/hosts", {})
 
     def _require_free(self, pool: Pool) -> None:
         for group in self._http.call("smd", "GET", "/hsm/v2/groups").json():

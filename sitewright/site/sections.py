@@ -217,6 +217,11 @@ class Pool(Model):
     overrides: dict[str, NodeOverride] = Field(default_factory=dict)
     """xname of a node → what is not as planned: address, mac, nid, absent"""
 
+    @property
+    def node_labels(self) -> dict[str, str]:
+        """What its nodes are labelled with: those of the site file, and by which models find them."""
+        return {POOL_LABEL: self.name, **self.labels}
+
     @field_validator("labels")
     @classmethod
     def _label_of_the_pool(cls, labels: dict[str, str], info: ValidationInfo) -> dict[str, str]:
