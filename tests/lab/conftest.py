@@ -6,6 +6,7 @@ after it, and what takes the site away last.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -157,8 +158,8 @@ def finished(_prepared_shell: Shell) -> str:
 
 
 def steps(shell: Shell, run_id: str) -> int:
-    line = shell.must(f"sitewright tune logs {run_id}")
-    return int(line.split("step ")[1].split(" of ")[0]) if "step " in line else 0
+    done = re.findall(r"step (\d+) of ", shell.must(f"sitewright tune logs {run_id}"))
+    return int(done[-1]) if done else 0
 
 
 @pytest.fixture(autouse=True, scope="session")
