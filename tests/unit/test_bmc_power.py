@@ -77,7 +77,7 @@ class Bench:
         self.report.stage("running")
 
     def until(self, fact: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not fact():
             assert time.monotonic() < deadline, f"never true; log {self.machines.log}, {self.report.progress}"
             time.sleep(0.005)
