@@ -15,7 +15,7 @@ COMMANDS = {
     "images": "Boot images: list, diff, prune.",
     "lab": "The one-machine site: up, down, status, logs, ssh.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",
-    "nodes": "Diskless nodes: list, show, power, drain, roll.",
+    "nodes": "Diskless nodes: list, show, power, drain, roll, replace.",
     "retrieval": "Documents that models answer from: build, list, use, compare.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",

@@ -110,6 +110,19 @@ class OpenChami:
             self._look_again()
         return differing
 
+    def interfaces(self) -> dict[str, str]:
+        """The xname of each MAC address that SMD knows."""
+        return endpoints.owners(self._http)
+
+    def readdress(self, of_bmc: Sequence[Mapping[str, Any]], xname: str) -> list[str]:
+        """Have SMD know a node by its MAC address only. of_bmc: all nodes of its BMC. Returns: what differed."""
+        [node] = [one for one in of_bmc if one["xname"] == xname]
+        stale = endpoints.forget_others(self._http, node)
+        differing = _differing("Redfish endpoints", endpoints.declare(self._http, of_bmc))
+        if stale or differing:
+            self._look_again()
+        return [*(f"MAC address {mac} of {xname}" for mac in stale), *differing]
+
     def forget(self, pool: str, nodes: Sequence[Mapping[str, Any]]) -> None:
         """Undo `declare` for some nodes of a pool, or all; what is already gone stays gone.
 

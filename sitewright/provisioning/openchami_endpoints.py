@@ -59,6 +59,20 @@ def forget(http: Http, nodes: Sequence[Node]) -> None:
     for_each("Redfish endpoints", {node["xname"]: node for node in nodes}, remove)
 
 
+def owners(http: Http) -> dict[str, str]:
+    """xname by MAC address."""
+    found = http.call("smd", "GET", f"{INVENTORY}/EthernetInterfaces").json()
+    return {interface["MACAddress"].lower(): interface["ComponentID"] for interface in found}
+
+
+def forget_others(http: Http, node: Node) -> list[str]:
+    """Forget the interfaces that a node no longer has. Returns: their MAC addresses."""
+    stale = [mac for mac, xname in owners(http).items() if xname == node["xname"] and mac != node["mac"]]
+    for mac in stale:
+        _forget_interface(http, {"mac": mac})
+    return stale
+
+
 def _forget_interface(http: Http, node: Node) -> None:
     http.write("smd", "DELETE", f"{INVENTORY}/EthernetInterfaces/{node['mac'].replace(':', '')}", accept=GONE)
 

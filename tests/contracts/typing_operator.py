@@ -1,8 +1,8 @@
 """An operator's `sitewright`, for tests that type many commands, and that kill some of them.
 
-`python -m tests.contracts.typing_operator` imports the command once and forks for each command line that it reads: what
-runs is the real command in a process of its own. There it can be killed (SIGKILL) right after any of its effects, that
-is after each thing that it writes anywhere, which is also before the next one. Playbooks are played by a function
+`python -m tests.contracts.typing_operator` imports the command once and forks for each command line that it reads:
+what runs is the real command in a process of its own. There it can be killed (SIGKILL) right after any of its effects,
+that is after each thing that it writes anywhere, which is also before the next one. Playbooks are played by a function
 unless a test wants them: Ansible takes seconds.
 """
 

@@ -1,0 +1,52 @@
+"""A pool moves to a new boot image and back, as its runbook says, while it serves."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.user import REPOSITORY, Shell
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
+
+RECIPE = REPOSITORY / "images/boot/compute/recipe.yaml"
+
+
+@pytest.fixture
+def other_recipe() -> Iterator[Path]:
+    """One unit more is masked: another root, so another digest."""
+    before = RECIPE.read_text()
+    RECIPE.write_text(before.replace("mask:\n", "mask:\n  - apt-daily.service\n"))
+    yield RECIPE
+    RECIPE.write_text(before)
+
+
+def boot_ids(shell: Shell) -> list[str]:
+    ids = "jsonpath={.items[*].status.nodeInfo.bootID}"
+    return shell.must(f"kubectl get nodes -l sitewright.dev/pool=gpu -o {ids}").split()
+
+
+def test_a_pool_comes_to_a_new_image_and_back(outputs, shell: Shell, runbook, other_recipe) -> None:
+    book = runbook("roll-an-image")
+    first = boot_ids(shell)
+    book.follow(1)
+    assert boot_ids(shell) == first, "to declare an image disturbs no node"
+    book.follow(2)
+    rolled = book.follow(3)
+    book.worked()
+    second = boot_ids(shell)
+    assert not set(first) & set(second)
+    [image] = re.findall(r"(?m)^2 nodes run ([0-9a-f]{12})", rolled)
+    book.follow(4)
+    third = boot_ids(shell)
+    assert not set(second) & set(third)
+    annotation = r"jsonpath={.items[*].metadata.annotations.sitewright\.dev/boot-image}"
+    running = shell.must(f"kubectl get nodes -l sitewright.dev/pool=gpu -o '{annotation}'").split()
+    assert len(set(running)) == 1 and not running[0].startswith(f"sha256:{image}")
+
+
+def test_the_site_is_as_its_file_says_afterwards(outputs, shell: Shell) -> None:
+    shell.must("pulumi up -s lab --refresh --yes --skip-preview")
+    shell.must("sitewright nodes roll lab gpu --dry-run", "0 nodes, 1 at a time")
+    shell.must("pulumi preview -s lab --expect-no-changes")
