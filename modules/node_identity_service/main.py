@@ -38,7 +38,9 @@ class Limiter:
 
     def __init__(self, per_minute: int) -> None:
         self._rate = parse(f"{per_minute}/minute")
-        self._seen = MovingWindowRateLimiter(MemoryStorage())
+        # Kept here too: Debian's version of the library only refers to it weakly.
+        self._storage = MemoryStorage()
+        self._seen = MovingWindowRateLimiter(self._storage)
 
     def count(self, address: str) -> None:
         """Raises: Refused where the address has used up its requests."""
