@@ -1,13 +1,15 @@
 """Redfish endpoints of SMD: the BMCs, the nodes each of them carries, and the nodes' interfaces.
 
 One request for each BMC, since SMD 2.20.5 makes systems and interfaces of an endpoint only from a body of its own.
+That body is the whole BMC: a node is numbered by its place in it, and one that is left out loses its system.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sitewright.provisioning.openchami_http import Http, for_each
+from sitewright.errors import SitewrightError
+from sitewright.provisioning.openchami_http import Http, folded, for_each
 
 INVENTORY = "/hsm/v2/Inventory"
 GONE = (200, 204, 404)
@@ -15,7 +17,11 @@ Node = Mapping[str, Any]  # a dict of site.Node
 
 
 def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
-    """Make SMD know the BMCs and interfaces of the nodes. Returns: the nodes where something differed."""
+    """Make SMD know the BMCs and interfaces of the nodes; other nodes of these BMCs stay as they are.
+
+    Returns: the nodes where something differed.
+    Raises:  SitewrightError where a node with a lower number on the same BMC is not known yet.
+    """
     bmcs, interfaces = _known(http)
     differing = [
         node
@@ -32,7 +38,8 @@ def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
     there = {bmc for bmc, _, _ in bmcs}, {mac for mac, _, _ in interfaces}
     wanted = {bmc: by_bmc[bmc] for bmc in sorted({str(node["bmc"]) for node in differing})}
 
-    def write(of_bmc: list[Node]) -> None:
+    def write(given: list[Node]) -> None:
+        of_bmc = _whole(given, interfaces)
         # An endpoint whose interfaces are known already is refused.
         if of_bmc[0]["bmc"] in there[0]:
             http.write("smd", "DELETE", f"{INVENTORY}/RedfishEndpoints/{of_bmc[0]['bmc']}", accept=GONE)
@@ -71,6 +78,31 @@ def forget_others(http: Http, node: Node) -> list[str]:
     for mac in stale:
         _forget_interface(http, {"mac": mac})
     return stale
+
+
+def _whole(given: Sequence[Node], interfaces: set[tuple[str, str, str]]) -> list[Node]:
+    """All nodes of the BMC of the given ones in the order of their numbers, those of other pools as SMD has them."""
+    bmc = given[0]
+    ours = {node["xname"] for node in given}
+    others = {
+        xname: {**bmc, "xname": xname, "mac": mac, "address": address}
+        for mac, xname, address in sorted(interfaces)
+        if xname.rpartition("n")[0] == bmc["bmc"] and xname not in ours
+    }
+    whole = sorted([*given, *others.values()], key=_number)
+    missing = set(range(_number(whole[-1]))) - {_number(node) for node in whole}
+    if missing:
+        unknown = folded(f"{bmc['bmc']}n{number}" for number in missing)
+        raise SitewrightError(
+            f"{unknown}: not declared yet, and SMD numbers the "
+            f"nodes of a BMC by their order, so {folded(ours)} would get the wrong name",
+            "Declare the pool that has it first, or put these nodes into one pool; then run the same again.",
+        )
+    return whole
+
+
+def _number(node: Node) -> int:
+    return int(node["xname"].rpartition("n")[2])
 
 
 def _forget_interface(http: Http, node: Node) -> None:

@@ -219,6 +219,44 @@ def test_two_nodes_of_one_bmc_are_declared_with_it_and_leave_one_by_one(site: Si
     assert "x1000c0s0b0n1" not in str(site.send("smd", "GET", "/hsm/v2/State/Components"))
 
 
+def sharing(number: int) -> dict[str, Any]:
+    """A node of the first BMC."""
+    first = node(0)
+    return {
+        **node(number),
+        "xname": f"{first['bmc']}n{number}",
+        "bmc": first["bmc"],
+        "bmc_address": first["bmc_address"],
+        "bmc_mac": first["bmc_mac"],
+    }
+
+
+def test_pools_that_share_a_bmc_leave_each_other_as_they_are(site: Site) -> None:
+    gpu = replace(GPU, nodes=[sharing(0)])
+    cpu = Pool("cpu", "svc", [sharing(1)], BOOT, "#cloud-config\n")
+    site.write.declare(gpu)
+    assert site.write.declare(cpu)
+    moved = replace(gpu, nodes=[{**sharing(0), "address": "10.77.0.99"}])
+    assert site.write.declare(moved) == ["Redfish endpoints of x1000c0s0b0n0"]
+    assert site.ask.declare(moved) == site.ask.declare(cpu) == []
+    systems = site.send("smd", "GET", "/hsm/v2/Inventory/ComponentEndpoints")["ComponentEndpoints"]
+    assert {one["ID"]: one["RedfishSystemInfo"]["EthernetNICInfo"][0]["MACAddress"] for one in systems} == {
+        "x1000c0s0b0n0": sharing(0)["mac"],
+        "x1000c0s0b0n1": sharing(1)["mac"],
+    }
+
+
+def test_a_node_is_refused_while_one_before_it_on_its_bmc_is_unknown(site: Site) -> None:
+    second = Pool("cpu", "svc", [sharing(1)], BOOT, "#cloud-config\n")
+    refused = r"not done for x1000c0s0b0, .*x1000c0s0b0n0: not declared yet.*so x1000c0s0b0n1 would get"
+    with pytest.raises(SitewrightError, match=refused):
+        site.write.declare(second)
+    assert site.send("smd", "GET", "/hsm/v2/Inventory/EthernetInterfaces") == []
+    site.write.declare(replace(GPU, nodes=[sharing(0)]))
+    site.write.declare(second)
+    assert site.ask.declare(second) == []
+
+
 class Counting(httpx.HTTPTransport):
     """asked: method and path of every request."""
 
