@@ -44,7 +44,7 @@ class Declared(Site):
             "playbook": "playbooks/declare-nodes.yml",
             "verify": "playbooks/verify-declared-nodes.yml",
             "undo": "playbooks/undeclare-nodes.yml",
-            "variables": {**told, **urls, "ssh_public_key": "ssh-ed25519 AAAA operator"},
+            "variables": {**told, **urls, "cloud_config": "#cloud-config\n"},
         }
 
     def refresh(self) -> str:
