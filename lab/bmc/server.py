@@ -3,6 +3,7 @@
 Source: sushy-tools 2.2.0, `sushy_tools.emulator.main`, whose own `main` knows no driver but its own.
 """
 
+import importlib.util
 import socket
 import ssl
 import types
@@ -21,12 +22,10 @@ BCRYPT_ROUNDS = 5
 
 def emulator(systems: NodeSystems, password_file: Path, state: Path) -> Any:
     """The emulator as a WSGI application. password_file: htpasswd with bcrypt entries."""
-    from sushy_tools.emulator import main
-    from sushy_tools.emulator.resources.systems import fakedriver
-
+    main = _own_module()
     # The emulator has no way to be given a driver: it asks the fake driver's class for one.
-    main.fakedriver.FakeDriver = types.SimpleNamespace(initialize=lambda config, logger: lambda: systems)
-    assert main.fakedriver is fakedriver
+    initialize = types.SimpleNamespace(initialize=lambda config, logger: lambda: systems)
+    main.fakedriver = types.SimpleNamespace(FakeDriver=initialize)
     main.app.configure(
         extra_config={
             "SUSHY_EMULATOR_FAKE_DRIVER": True,
@@ -36,6 +35,15 @@ def emulator(systems: NodeSystems, password_file: Path, state: Path) -> Any:
         }
     )
     return main.app
+
+
+def _own_module() -> Any:
+    """The emulator's module once more: it has one application, which keeps password and systems of its first server."""
+    spec = importlib.util.find_spec("sushy_tools.emulator.main")
+    assert spec and spec.loader, "sushy-tools is one of our packages"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_password_file(file: Path, username: str, password: str) -> Path:

@@ -13,7 +13,7 @@ from tests.contracts.pods_on_nodes import add_budget, add_pod, allow, clear, nam
 from tests.contracts.rolling_site import FIRST, NEW, OLD, SECOND, RollingSite, rolling_site
 from tests.contracts.typing_operator import Operator
 
-pytestmark = [pytest.mark.lab, pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 ROLLED = ["off", "on"]
 TYPED = ("nodes", "roll", "lab", "gpu")

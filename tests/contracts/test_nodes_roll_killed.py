@@ -10,7 +10,7 @@ import pytest
 from tests.contracts.pods_on_nodes import add_pod, clear, names
 from tests.contracts.rolling_site import FIRST, NEW, SECOND, RollingSite, rolling_site
 
-pytestmark = [pytest.mark.lab, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 ROLL = ("nodes", "roll", "lab", "gpu")
 

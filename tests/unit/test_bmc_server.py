@@ -1,5 +1,6 @@
 """The emulator with our driver, over real HTTPS: what a Redfish client of ours sees of it."""
 
+import base64
 import socket
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from bmc_node import NODE
+from werkzeug.test import Client
 
 from lab.bmc import server
 from lab.bmc.driver import Board, NodeSystems
@@ -47,7 +49,7 @@ POWER = FakePower()
 
 @pytest.fixture(scope="module")
 def bmc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bmc]:
-    """One server for all tests of this file: the emulator is one application per process."""
+    """One server for all tests of this file."""
     directory = tmp_path_factory.mktemp("bmc")
     certificate, key = directory / "tls.crt", directory / "tls.key"
     made = [
@@ -80,6 +82,10 @@ def _off() -> None:
     POWER.pressed.clear()
 
 
+def basic(username: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
 def client(bmc: Bmc, **options: Any) -> httpx.Client:
     options = {"auth": ("admin", "right")} | options
     return httpx.Client(
@@ -109,6 +115,25 @@ def test_a_wrong_password_and_an_unknown_user_are_refused(bmc: Bmc) -> None:
         with pytest.raises(SitewrightError, match="was refused"):
             power(wrong, "on")
     assert POWER.pressed == []
+
+
+def test_two_emulators_of_a_process_keep_their_own_systems_and_passwords(tmp_path: Path) -> None:
+    def first_system(xname: str, password: str) -> int:
+        return (
+            client_of[xname]
+            .get(f"/redfish/v1/Systems/{xname}", headers={"Authorization": basic("admin", password)})
+            .status_code
+        )
+
+    client_of = {}
+    for xname in ("x1000c0s0b0n0", "x1000c0s0b1n0"):
+        systems = NodeSystems([Board(replace(NODE, xname=xname), POWER)])  # type: ignore[arg-type]
+        passwords = server.write_password_file(tmp_path / f"{xname}.htpasswd", "admin", xname)
+        client_of[xname] = Client(server.emulator(systems, passwords, tmp_path))
+    for xname in client_of:
+        # By its name, a system is found by a redirect to its UUID.
+        assert first_system(xname, xname) == 307
+        assert first_system(xname, "right") == 401
 
 
 def test_the_password_file_is_for_root_only_and_holds_no_password(bmc: Bmc, tmp_path: Path) -> None:
