@@ -135,10 +135,14 @@ class Gpus:
 
     def _swept(self) -> bool:
         for pod in self.core.list_pod_for_all_namespaces().items:
-            self.core.patch_namespaced_pod(
-                pod.metadata.name, pod.metadata.namespace, {"metadata": {"finalizers": None}}
-            )
-            self.core.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
+            where = (pod.metadata.name, pod.metadata.namespace)
+            try:
+                self.core.patch_namespaced_pod(*where, {"metadata": {"finalizers": None}})
+                self.core.delete_namespaced_pod(*where, grace_period_seconds=0)
+            except kubernetes.client.ApiException as error:
+                # The garbage collector was quicker.
+                if error.status != 404:
+                    raise
         return not self.core.list_pod_for_all_namespaces().items
 
 
