@@ -234,14 +234,20 @@ def test_a_request_to_an_overloaded_replica_is_tried_at_the_other(router: Router
 @pytest.mark.parametrize("router", ["round_robin"], indirect=True)
 def test_many_streams_at_once_come_whole(router: Router):
     answers: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(router.chat("slow", stream=True).text))
-        for _ in range(200)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    # A connection for each, and none kept: while many threads share a pool, one may close a kept connection that was
+    # just given to another, whose read then fails with EBADF.
+    each_its_own = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    with httpx.Client(base_url=router.url, timeout=30, limits=each_its_own) as client:
+
+        def ask() -> None:
+            body = chat("slow") | {"stream": True}
+            answers.append(client.post("/v1/chat/completions", json=body).text)
+
+        threads = [threading.Thread(target=ask) for _ in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
     assert Counter("[DONE]" in answer for answer in answers) == {True: 200}
 
 
