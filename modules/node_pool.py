@@ -110,7 +110,6 @@ class NodePool(pulumi.ComponentResource):
                 "labels": spec.labels,
                 "taints": list(spec.taints),
                 "kubeconfig": cluster["kubeconfig"],
-                "endpoint": cluster["endpoint"],
             },
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[powered]),

@@ -1,4 +1,4 @@
-"""Waits until a node is Ready, gives it the labels and taints of its pool, and notes what it runs.
+"""Waits until a node is Ready, and gives it the labels and taints of its pool.
 
 A kubelet sets labels and taints only when it registers a Node for the first
 time; a diskless node that comes back finds its old Node object, so both are
@@ -16,12 +16,11 @@ from kubernetes import client, config
 
 DOCUMENTATION = """
 module: kubernetes_node_ready
-short_description: wait for a Ready node and reconcile its labels, taints and annotations
+short_description: wait for a Ready node and reconcile its labels and taints
 options:
   node: {description: name of the node, type: str, required: true}
   kubeconfig: {description: text of an administrator's kubeconfig, type: str, required: true}
   labels: {description: labels the node must have, type: dict, default: {}}
-  annotations: {description: annotations the node must have, type: dict, default: {}}
   taints: {description: 'taints as key=value:Effect', type: list, elements: str, default: []}
   boot_id: {description: boot the node must be in; an older Ready does not count, type: str, required: true}
   since: {description: start of its kubelet in Unix time; a Ready said before does not count, type: int, required: true}
@@ -57,19 +56,12 @@ def wait_ready(api: client.CoreV1Api, node: str, boot_id: str, since: int, timeo
     raise TimeoutError(f"{node} is not Ready after {timeout} s: {reason}")
 
 
-def reconcile(
-    api: client.CoreV1Api,
-    node: client.V1Node,
-    labels: dict[str, str],
-    taints: list[str],
-    annotations: dict[str, str],
-) -> bool:
-    """Labels and annotations are added and changed, never removed; the pool's taints replace those of the same key."""
+def reconcile(api: client.CoreV1Api, node: client.V1Node, labels: dict[str, str], taints: list[str]) -> bool:
+    """Labels are added and changed, never removed; the pool's taints replace those of the same key."""
     patch: dict[str, Any] = {}
-    for kind, given in (("labels", labels), ("annotations", annotations)):
-        there = getattr(node.metadata, kind) or {}
-        if any(there.get(key) != value for key, value in given.items()):
-            patch.setdefault("metadata", {})[kind] = given
+    there = node.metadata.labels or {}
+    if any(there.get(key) != value for key, value in labels.items()):
+        patch["metadata"] = {"labels": labels}
     wanted = [parse_taint(t) for t in taints]
     current = [
         {k: v for k, v in (("key", t.key), ("value", t.value), ("effect", t.effect)) if v}
@@ -89,7 +81,6 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "kubeconfig": {"type": "str", "required": True, "no_log": True},
             "labels": {"type": "dict", "default": {}},
-            "annotations": {"type": "dict", "default": {}},
             "taints": {"type": "list", "elements": "str", "default": []},
             "boot_id": {"type": "str", "required": True},
             "since": {"type": "int", "required": True},
@@ -100,7 +91,7 @@ def main() -> None:
     api = client.CoreV1Api(config.new_client_from_config_dict(yaml.safe_load(given["kubeconfig"])))
     try:
         node = wait_ready(api, given["node"], given["boot_id"], given["since"], given["timeout"])
-        changed = reconcile(api, node, given["labels"], given["taints"], given["annotations"])
+        changed = reconcile(api, node, given["labels"], given["taints"])
     except (client.ApiException, TimeoutError, OSError) as error:
         module.fail_json(msg=str(error))
     info = node.status.node_info

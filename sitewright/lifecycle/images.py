@@ -13,7 +13,7 @@ from sitewright.lifecycle.cluster_node import ClusterNode
 from sitewright.provisioning.openchami import Boot, Known
 from sitewright.site import Pool, Site
 
-# What the join writes down (playbooks/roles/node_join). The image counts for the boot that is named beside it.
+# What a node says (playbooks/roles/boot_node/files/node_annotations.py): the image counts for the boot beside it.
 IMAGE_ANNOTATION = "sitewright.dev/boot-image"
 BOOT_ANNOTATION = "sitewright.dev/boot-id"
 
@@ -21,7 +21,7 @@ _IN_URL = re.compile(r"/([0-9a-f]{64})/")
 
 
 def running(node: ClusterNode | None) -> str:
-    """Digest of the image that a node runs; "" where that is not known: it has not joined since it booted."""
+    """Digest of the image that a node runs; "" where that is not known: it has said nothing since it booted."""
     if node is None or not node.boot_id or node.annotations.get(BOOT_ANNOTATION) != node.boot_id:
         return ""
     said = node.annotations.get(IMAGE_ANNOTATION, "")

@@ -65,7 +65,6 @@ def join(
         "labels": facts["labels"],
         "taints": list(facts["taints"]),
         "kubeconfig": kubeconfig,
-        "endpoint": endpoint,
     }
     deadline = time.monotonic() + timeout
     while True:

@@ -102,8 +102,11 @@ class FakeHost:
 
 
 @contextlib.contextmanager
-def api_server(directory: Path) -> Iterator[Path]:
-    """etcd and kube-apiserver, ready, on ports that are free now. Gives the kubeconfig."""
+def api_server(directory: Path, client_ca: Path | None = None) -> Iterator[Path]:
+    """etcd and kube-apiserver, ready, on ports that are free now. Gives the kubeconfig.
+
+    client_ca: whose certificates are believed, those of nodes among them, which then have a node's rights.
+    """
     client, peer, secure = free_ports(3)
     subprocess.run(
         ["openssl", "genrsa", "-out", directory / "sa.key", "2048"], check=True, capture_output=True
@@ -127,11 +130,14 @@ def api_server(directory: Path) -> Iterator[Path]:
             *(f"--cert-dir={directory}/certs", f"--service-account-key-file={directory}/sa.key"),
             f"--service-account-signing-key-file={directory}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc",
-            *(f"--token-auth-file={directory}/tokens.csv", "--authorization-mode=RBAC"),
+            f"--token-auth-file={directory}/tokens.csv",
             *("--service-cluster-ip-range=10.96.0.0/16", "--disable-admission-plugins=ServiceAccount"),
             "--endpoint-reconciler-type=none",
         ],
     ]
+    commands[1].append(f"--authorization-mode={'Node,RBAC' if client_ca else 'RBAC'}")
+    if client_ca:
+        commands[1] += [f"--client-ca-file={client_ca}", "--enable-admission-plugins=NodeRestriction"]
     with contextlib.ExitStack() as started:
         for command in commands:
             started.enter_context(

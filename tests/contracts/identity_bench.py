@@ -101,8 +101,8 @@ def request_for(name: str, group: str = "system:nodes", *arguments: str) -> str:
 def bench(directory: Path, replicas: int = 2, per_minute: int = 100_000) -> Iterator[Bench]:
     with contextlib.ExitStack() as started:
         provisioner = started.enter_context(Provisioner(directory / "provisioner.db"))
-        kubeconfig = started.enter_context(api_server(directory))
         _authority(directory)
+        kubeconfig = started.enter_context(api_server(directory, client_ca=directory / "ca.crt"))
         signing = [f"--cluster-signing-cert-file={directory}/ca.crt"]
         signing += [f"--cluster-signing-key-file={directory}/ca.key"]
         started.enter_context(

@@ -1,7 +1,7 @@
 """A pool of two diskless nodes for tests of their life: the real API server, the lab's provisioner and BMCs.
 
-A machine that is switched on boots what the provisioner's boot script says, and its kubelet says so. No more than that
-is played here; a join is a playbook of the test's checkout.
+A machine that is switched on boots what the provisioner's boot script says, and its Node says so. No more than that is
+played here; a join is a playbook of the test's checkout.
 """
 
 import json
@@ -53,9 +53,6 @@ JOIN = """
         kubeconfig: "{{ kubeconfig }}"
         labels: "{{ labels }}"
         taints: "{{ taints }}"
-        annotations:
-          sitewright.dev/boot-image: "sha256:{{ booted.image }}"
-          sitewright.dev/boot-id: "{{ booted.boot_id }}"
         boot_id: "{{ booted.boot_id }}"
         since: "{{ booted.since }}"
         timeout: 5
@@ -106,6 +103,11 @@ class Machine:
             client.CoreV1Api().create_node({"metadata": {"name": self.xname}})
             client.CoreV1Api().patch_node(self.xname, {"spec": {"taints": None}})
         self.say("True", record["boot_id"])
+        annotations = {
+            "sitewright.dev/boot-image": f"sha256:{image}",
+            "sitewright.dev/boot-id": record["boot_id"],
+        }
+        client.CoreV1Api().patch_node(self.xname, {"metadata": {"annotations": annotations}})
 
     def say(self, ready: str, boot_id: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -171,11 +173,8 @@ class RollingSite:
         """It boots what is declared and joins, without anybody's hand. Returns: its boot id."""
         machine = self.machines[name]
         machine.on()
-        record = json.loads((self.machines_directory / f"{name}.json").read_text())
-        said = {"boot-image": f"sha256:{record['image']}", "boot-id": record["boot_id"]}
-        annotations = {f"sitewright.dev/{key}": value for key, value in said.items()}
-        client.CoreV1Api().patch_node(name, {"metadata": {"annotations": annotations}})
         machine.pressed.clear()
+        record = json.loads((self.machines_directory / f"{name}.json").read_text())
         return str(record["boot_id"])
 
     def pressed(self) -> dict[str, list[str]]:

@@ -19,26 +19,17 @@ class Api:
         self.patches.append((name, patch))
 
 
-def node(labels=None, taints=(), annotations=None):
+def node(labels=None, taints=()):
     taints = [Object(key=k, value=v, effect=e) for k, v, e in taints]
-    metadata = Object(name="x1", labels=labels, annotations=annotations)
+    metadata = Object(name="x1", labels=labels)
     return Object(metadata=metadata, spec=Object(taints=taints or None))
 
 
 def test_a_node_that_has_all_is_left_alone(module):
     api = Api()
     found = node({"pool": "gpu", "more": "x"}, [("gpu", "present", "NoSchedule")])
-    assert not module.reconcile(api, found, {"pool": "gpu"}, ["gpu=present:NoSchedule"], {})
+    assert not module.reconcile(api, found, {"pool": "gpu"}, ["gpu=present:NoSchedule"])
     assert api.patches == []
-
-
-def test_what_a_node_said_of_an_earlier_boot_is_replaced(module):
-    api = Api()
-    found = node({"pool": "gpu"}, annotations={"sitewright.dev/boot-id": "first", "mine": "stays"})
-    assert module.reconcile(api, found, {"pool": "gpu"}, [], {"sitewright.dev/boot-id": "second"})
-    assert api.patches == [("x1", {"metadata": {"annotations": {"sitewright.dev/boot-id": "second"}}})]
-    now = node({"pool": "gpu"}, annotations={"sitewright.dev/boot-id": "second"})
-    assert not module.reconcile(api, now, {"pool": "gpu"}, [], {"sitewright.dev/boot-id": "second"})
 
 
 def test_a_stale_label_is_changed_and_foreign_taints_stay(module):
@@ -46,7 +37,7 @@ def test_a_stale_label_is_changed_and_foreign_taints_stay(module):
     found = node(
         {"pool": "old"}, [("node.kubernetes.io/unreachable", None, "NoExecute"), ("gpu", "old", "NoSchedule")]
     )
-    assert module.reconcile(api, found, {"pool": "gpu"}, ["gpu=present:NoSchedule"], {})
+    assert module.reconcile(api, found, {"pool": "gpu"}, ["gpu=present:NoSchedule"])
     ((name, patch),) = api.patches
     assert name == "x1"
     assert patch["metadata"] == {"labels": {"pool": "gpu"}}
