@@ -8,14 +8,15 @@ from pydantic import Field
 from modules import node_join
 from modules.spec import DNS_LABEL, Model
 from sitewright.provider import PlaybookRun
+from sitewright.provider.openchami.resources import BootConfiguration, CloudInitGroup, NodeGroup, Nodes
+from sitewright.provisioning.openchami import EXCLUSIVE
 
 
 class ProvisionerAccess(Model):
-    """Base URLs of the provisioner as the operator's machine reaches them."""
+    """Base URLs of what forgets a node, as the operator's machine reaches them."""
 
     smd: str
     bss: str
-    cloud_init: str
     token_file: str | None = None
 
 
@@ -67,24 +68,7 @@ class NodePool(pulumi.ComponentResource):
                 known[0], known[1], spec.identity, spec.dns_address, spec.labels, spec.taints, spec.memory
             )
         )
-        declared = PlaybookRun(
-            f"declare-{spec.name}",
-            playbook="playbooks/declare-nodes.yml",
-            verify="playbooks/verify-declared-nodes.yml",
-            undo="playbooks/undeclare-nodes.yml",
-            environment=environment,
-            variables={
-                "pool": spec.name,
-                "cluster": spec.cluster,
-                "nodes": nodes,
-                "boot": pulumi.Output.from_input(boot).apply(lambda found: _with_arguments(found, spec)),
-                "cloud_config": settings.apply(
-                    lambda text: node_join.cloud_config(text, spec.ssh_public_key)
-                ),
-                **spec.provisioner.model_dump(),
-            },
-            opts=pulumi.ResourceOptions(parent=self),
-        )
+        declared = self._declared(spec, environment, pulumi.Output.from_input(boot), settings)
         powered = PlaybookRun(
             f"power-{spec.name}",
             playbook="playbooks/power-nodes.yml",
@@ -133,6 +117,49 @@ class NodePool(pulumi.ComponentResource):
         self.nodes: pulumi.Output[dict[str, Any]] = self.ready.result("nodes")
         self.register_outputs({"nodes": self.nodes})
 
+    def _declared(
+        self,
+        spec: NodePoolSpec,
+        environment: str,
+        boot: pulumi.Output[dict[str, Any]],
+        settings: pulumi.Output[str],
+    ) -> BootConfiguration:
+        """What the provisioner is told. A node that boots early must find its group and its configuration."""
+        group = NodeGroup(
+            f"{spec.name}-group",
+            environment,
+            label=spec.name,
+            description=f"pool {spec.name} of cluster {spec.cluster}",
+            exclusive_group=EXCLUSIVE,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        configuration = CloudInitGroup(
+            f"{spec.name}-cloud-init",
+            environment,
+            group=spec.name,
+            description=f"nodes of pool {spec.name}",
+            meta_data={"cluster-name": spec.cluster},
+            cloud_config=settings.apply(lambda text: node_join.cloud_config(text, spec.ssh_public_key)),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        nodes = Nodes(
+            f"{spec.name}-nodes",
+            environment,
+            group=spec.name,
+            nodes={node["xname"]: _known_node(node) for node in spec.nodes},
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[group, configuration]),
+        )
+        return BootConfiguration(
+            f"{spec.name}-boot",
+            environment,
+            group=spec.name,
+            nodes=[node["xname"] for node in spec.nodes],
+            kernel=boot["kernel_url"],
+            initrd=boot["initrd_url"],
+            arguments=boot.apply(lambda found: [*found["kernel_arguments"], *spec.kernel_arguments]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[nodes]),
+        )
+
 
 def _bmc(node: dict[str, Any]) -> dict[str, Any]:
     return {"xname": node["xname"], "url": node["bmc_url"]}
@@ -143,5 +170,7 @@ def _released(node: dict[str, Any]) -> dict[str, Any]:
     return {name: node[name] for name in ("xname", "bmc", "mac")} | {"power": _bmc(node)}
 
 
-def _with_arguments(boot: dict[str, Any], spec: NodePoolSpec) -> dict[str, Any]:
-    return {**boot, "kernel_arguments": [*boot["kernel_arguments"], *spec.kernel_arguments]}
+def _known_node(node: dict[str, Any]) -> dict[str, Any]:
+    """What the provisioner knows of it, in the words of the resource."""
+    names = {"bmcAddress": "bmc_address", "bmcMac": "bmc_mac"}
+    return {name: node[names.get(name, name)] for name in ("nid", "mac", "address", "bmc", *names)}

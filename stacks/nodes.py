@@ -121,7 +121,6 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),
             "bss": site.operator_url(provisioner.bss),
-            "cloud_init": site.operator_url(provisioner.cloud_init),
             "token_file": _text(provisioner.token_file),
         },
         "bmc": {

@@ -10,7 +10,7 @@ from sitewright.artifacts import boot_images
 from sitewright.artifacts.boot_images import SHOWN, BootImage
 from sitewright.cli.console import console
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.node_states import provisioner
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.site import load
 from sitewright.site.hostlist import fold
 

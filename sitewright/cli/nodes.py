@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sitewright.cli.console import console
 from sitewright.cli.nodes_drain import drain
+from sitewright.cli.nodes_reassign import reassign
 from sitewright.cli.nodes_replace import replace
 from sitewright.cli.nodes_roll import roll
 from sitewright.errors import SitewrightError
@@ -33,6 +34,7 @@ def nodes() -> None:
 
 
 nodes.add_command(drain)
+nodes.add_command(reassign)
 nodes.add_command(replace)
 nodes.add_command(roll)
 

@@ -18,7 +18,7 @@ from sitewright.lifecycle.roll import Roll, RollStopped
 from sitewright.lifecycle.site_hands import HEALTH, SiteHands
 from sitewright.lifecycle.targets import journal_for
 from sitewright.provider.repository import find_repository
-from sitewright.provisioning.node_states import provisioner
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.site import Site, load
 from sitewright.site.files import is_path
 from sitewright.site.hostlist import fold

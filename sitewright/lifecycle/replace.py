@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.node_states import provisioner
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.site import Node, Site
 from sitewright.site.load import Loaded
 

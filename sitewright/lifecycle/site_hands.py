@@ -8,7 +8,7 @@ from sitewright.lifecycle.cluster_node import ClusterNode
 from sitewright.lifecycle.drain import Drain, require_owners
 from sitewright.lifecycle.join import join
 from sitewright.lifecycle.playbooks import Errors, run_on
-from sitewright.provisioning.node_states import provisioner
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.provisioning.redfish import ACTIONS, bmc_of, power_all
 from sitewright.site import Pool, Site
 

@@ -1,8 +1,8 @@
-"""What changed between the state of a PlaybookRun and its new inputs."""
+"""What changed between the state of a resource and its new inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.provider import DiffResponse, PropertyDiff, PropertyDiffKind
@@ -21,20 +21,35 @@ _NOTHING = PropertyValue(None)
 
 
 def diff(old: Mapping[str, PropertyValue], new: Mapping[str, PropertyValue]) -> DiffResponse:
-    """The answer to the engine, by property path, so that preview names the very file or variable that
-    changed."""
-    changed: dict[str, PropertyDiff] = {}
-    for name in sorted(set(INPUTS) | COMPUTED):
-        for path, kind in _changes(name, old.get(name, _NOTHING), new.get(name, _NOTHING)):
-            kind = PropertyDiffKind.UPDATE_REPLACE if name in REPLACES else kind
-            changed[path] = PropertyDiff(kind, input_diff=True)
+    """Of a PlaybookRun; preview names the very file or variable that changed."""
+    changed = changes(old, new, {*INPUTS, *COMPUTED}, REPLACES)
     if plain(old.get(REPEAT, _OK)) != "ok":
         changed[REPEAT] = PropertyDiff(PropertyDiffKind.UPDATE, input_diff=False)
+    return answer(changed, REPLACES)
+
+
+def changes(
+    old: Mapping[str, PropertyValue],
+    new: Mapping[str, PropertyValue],
+    names: Iterable[str],
+    replaces: Collection[str],
+) -> dict[str, PropertyDiff]:
+    """What differs of the inputs of these names, by property path. replaces: those whose change is another resource."""
+    changed: dict[str, PropertyDiff] = {}
+    for name in sorted(names):
+        for path, kind in _changes(name, old.get(name, _NOTHING), new.get(name, _NOTHING)):
+            kind = PropertyDiffKind.UPDATE_REPLACE if name in replaces else kind
+            changed[path] = PropertyDiff(kind, input_diff=True)
+    return changed
+
+
+def answer(changed: dict[str, PropertyDiff], replaces: Collection[str]) -> DiffResponse:
+    """For the engine. A replacement deletes first: undone after it was done anew, it would stay undone."""
     top_level = sorted({path.partition(".")[0].partition("[")[0] for path in changed})
     return DiffResponse(
         changes=bool(changed),
         diffs=top_level,
-        replaces=[name for name in top_level if name in REPLACES],
+        replaces=[name for name in top_level if name in replaces],
         delete_before_replace=True,
         detailed_diff=changed,
     )

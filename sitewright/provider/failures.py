@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sitewright.errors import SitewrightError
+
+if TYPE_CHECKING:  # the process that runs a playbook must not wait for the Pulumi SDK
+    from pulumi.provider.experimental.property_value import PropertyValue
 
 _SHOWN = 5
 """Different failures in one message; the log has all."""
@@ -35,6 +39,18 @@ class RunFailed(SitewrightError):
         self.status = status
         self.log = log
         self.run = run
+
+
+class NotDone(SitewrightError):
+    """A create or update that did not end well: the engine keeps `properties` and comes back to it.
+
+    identity: id of the resource.
+    """
+
+    def __init__(self, message: str, identity: str, properties: dict[str, PropertyValue]) -> None:
+        super().__init__(message)
+        self.identity = identity
+        self.properties = properties
 
 
 def describe(playbook: str, failures: Iterable[HostFailure], output: list[str]) -> str:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sitewright.provider.inputs import INPUTS
+from sitewright.provider.openchami.kinds import KINDS, Declared
 from sitewright.provider.resource import TYPE
 
 VERSION = version("sitewright")
@@ -39,4 +40,25 @@ def schema() -> str:
         "properties": {**inputs, **_OUTPUTS},
         "required": ["playbook", "results", "changed", "log", "status"],
     }
-    return json.dumps({"name": "sitewright", "version": VERSION, "resources": {TYPE: resource}})
+    resources = {TYPE: resource, **{token: _service_resource(kind) for token, kind in KINDS.items()}}
+    return json.dumps({"name": "sitewright", "version": VERSION, "resources": resources})
+
+
+def _service_resource(kind: type[Declared]) -> dict[str, Any]:
+    told = kind.model_json_schema(by_alias=True)
+    inputs = {
+        name: {**_type_of(one), "description": one.get("description", name)}
+        for name, one in told["properties"].items()
+    }
+    drift = {"type": "string", "description": "What refresh found changed by hand, if anything."}
+    return {
+        "description": told["description"],
+        "inputProperties": inputs,
+        "requiredInputs": told["required"],
+        "properties": {**inputs, "drift": drift},
+        "required": told["required"],
+    }
+
+
+def _type_of(told: dict[str, Any]) -> dict[str, Any]:
+    return _TYPES[{"object": "map", "array": "texts"}.get(told["type"], "text")]

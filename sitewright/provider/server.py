@@ -24,8 +24,9 @@ from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 
 from sitewright.errors import SitewrightError
+from sitewright.provider.failures import NotDone
 from sitewright.provider.progress import EngineLog
-from sitewright.provider.provider import NotDone, SitewrightProvider
+from sitewright.provider.provider import SitewrightProvider
 from sitewright.provider.schema import VERSION
 
 _GRACE = 15

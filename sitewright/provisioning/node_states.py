@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import kubernetes
 
 from sitewright.errors import SitewrightError
 from sitewright.kubernetes_api import call, load_kubeconfig
-from sitewright.provisioning.openchami import Known, OpenChami
-from sitewright.provisioning.openchami_http import Services
+from sitewright.provisioning.openchami import Known
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.provisioning.redfish import bmc_of, power_all
 from sitewright.site import Node, Site
 from sitewright.site.hostlist import expand
@@ -81,22 +80,6 @@ def states(site: Site, nodes: Sequence[Node], limit: int = 16) -> list[State]:
         )
         for node, found in zip(nodes, powers, strict=True)
     ]
-
-
-def provisioner(site: Site, check: bool = True) -> OpenChami:
-    """A client of the site's provisioner, as the operator's machine reaches it. check: it only asks."""
-    if site.provisioner is None:
-        raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
-    found = site.provisioner
-    try:
-        token = Path(found.token_file).read_text().strip() if found.token_file else None
-    except OSError as error:
-        raise SitewrightError(
-            f"cannot read the provisioner's token from {found.token_file}: {error.strerror}",
-            "provisioner.token_file in the site file names it.",
-        ) from error
-    smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
-    return OpenChami(Services(smd, bss, cloud_init, token), check)
 
 
 def cluster_nodes() -> dict[str, Joined]:

@@ -1,8 +1,8 @@
-"""Declares the nodes of a pool to OpenCHAMI: SMD, BSS and the cloud-init server.
+"""Declares nodes to OpenCHAMI: SMD, BSS and the cloud-init server.
 
-The order matters: BSS boots a node only once SMD knows the node, its BMC and
-its interface, so components come first, then Redfish endpoints, then boot
-parameters, then a refresh. Source: exchanges recorded from SMD 2.20.5, BSS
+The order matters: a node that boots early must find its configuration and its group, and BSS boots a node only once SMD
+knows the node, its BMC and its interface. So groups come first, then components, Redfish endpoints and members, then
+boot parameters. Source: exchanges recorded from SMD 2.20.5, BSS
 1.32 and cloud-init 1.4.5, replayed by tests/contracts/test_provisioner.py.
 """
 
@@ -17,10 +17,13 @@ import httpx
 
 from sitewright.errors import SitewrightError
 from sitewright.provisioning import openchami_endpoints as endpoints
-from sitewright.provisioning.openchami_http import Http, Services, folded
+from sitewright.provisioning.openchami_http import GONE, Held, Http, Services, folded, for_each
 
 EXCLUSIVE = "sitewright-pool"
 """SMD's `exclusiveGroup` of the groups of all pools."""
+
+COMPONENTS, GROUPS = "/hsm/v2/State/Components", "/hsm/v2/groups"
+CONFIGURATIONS = "/admin/groups"
 
 
 @dataclass(frozen=True)
@@ -33,24 +36,36 @@ class Boot:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Nodes (dicts of site.Node) that boot the same. name: that of its groups in SMD and the cloud-init server."""
+class Group:
+    """A group of SMD, without members. exclusive: SMD's `exclusiveGroup`; a node is in one group of each at most."""
+
+    label: str
+    description: str
+    exclusive: str
+
+    @property
+    def body(self) -> dict[str, str]:
+        return {"label": self.label, "description": self.description, "exclusiveGroup": self.exclusive}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the cloud-init server gives to the nodes of the group of SMD that has the same name."""
 
     name: str
-    cluster: str
-    nodes: Sequence[Mapping[str, Any]]
-    boot: Boot
+    description: str
+    meta_data: Mapping[str, str]
     cloud_config: str
 
     @property
-    def xnames(self) -> list[str]:
-        return [node["xname"] for node in self.nodes]
-
-    @property
-    def group(self) -> dict[str, str]:
-        """Its group in SMD without the members. A node is in one pool at most, and SMD sees to it."""
-        description = f"pool {self.name} of cluster {self.cluster}"
-        return {"label": self.name, "description": description, "exclusiveGroup": EXCLUSIVE}
+    def body(self) -> dict[str, Any]:
+        content = base64.b64encode(self.cloud_config.encode()).decode()
+        return {
+            "name": self.name,
+            "description": self.description,
+            "meta-data": dict(self.meta_data),
+            "file": {"content": content, "encoding": "base64"},
+        }
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,15 @@ class OpenChami:
     ) -> None:
         self._http = Http(services, check, transport)
 
+    def stop(self) -> None:
+        """From another thread: whoever is at work stops before the next request."""
+        self._http.stopped = True
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered."""
+        return self._http.answered
+
     def set_defaults(self, base_url: str) -> list[str]:
         """Tell the cloud-init server what holds for all nodes; `base_url` is where they reach it.
 
@@ -86,20 +110,47 @@ class OpenChami:
             self._http.write("cloud_init", "POST", "/admin/cluster-defaults", wanted)
         return [f"{key} of the cloud-init server" for key in differ]
 
-    def declare(self, pool: Pool) -> list[str]:
-        """Make the services boot the nodes of a pool, and tell them who they are.
+    def declare_group(self, group: Group) -> list[str]:
+        """Make SMD have the group. Returns: what differed.
 
-        Returns: what differed, by kind, with the nodes: `boot parameters of x1000c0s[0-1]b0n0`.
-        Raises:  SitewrightError where another pool still has one of the nodes.
+        Raises: Held where it has members and is another one's: another description, another exclusive group.
         """
-        self._require_free(pool)
+        known = self._group(group.label)
+        if known is not None:
+            if group.body.items() <= known.items():
+                return []
+            _require_empty(known)
+            self._http.write("smd", "DELETE", f"{GROUPS}/{group.label}")
+        self._http.write("smd", "POST", GROUPS, {**group.body, "members": {"ids": []}})
+        return [f"group {group.label}"]
+
+    def declare_configuration(self, configuration: Configuration) -> list[str]:
+        """Make the cloud-init server have it. Returns: what differed."""
+        body, path = configuration.body, f"{CONFIGURATIONS}/{configuration.name}"
+        answer = self._http.call("cloud_init", "GET", path, accept=(200, 404))
+        if answer.status_code == 404:
+            self._http.write("cloud_init", "POST", CONFIGURATIONS, body)
+        else:
+            known = answer.json()
+            if (
+                known.get("meta-data") == body["meta-data"]
+                and known["file"]["content"] == body["file"]["content"]
+            ):
+                return []
+            self._http.write("cloud_init", "PUT", path, body)
+        return [f"cloud-init group {configuration.name}"]
+
+    def declare_nodes(self, label: str, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Make SMD know nodes (dicts of site.Node) with their BMCs and interfaces, as members of a group of it.
+
+        Returns: what differed, by kind, with the nodes: `components of x1000c0s[0-1]b0n0`.
+        Raises:  Held where a group that excludes this one still has a node, or a BMC's first node is not known yet.
+        """
+        self._require_free(label, [node["xname"] for node in nodes])
         differences = [
-            # First, because a node that boots early must find it.
-            *self._configuration(pool),
-            *_differing("components", self._components(pool.nodes)),
-            *_differing("Redfish endpoints", endpoints.declare(self._http, pool.nodes)),
-            *_differing(f"group {pool.name}", self._group(pool)),
-            *_differing("boot parameters", self._boot_parameters(pool.xnames, pool.boot)),
+            *_differing("components", self._components(nodes)),
+            *_differing("Redfish endpoints", endpoints.declare(self._http, nodes)),
+            *_differing(f"group {label}", self._join_group(label, [node["xname"] for node in nodes])),
         ]
         self._look_again()
         return differences
@@ -123,30 +174,107 @@ class OpenChami:
             self._look_again()
         return [*(f"MAC address {mac} of {xname}" for mac in stale), *differing]
 
-    def forget(self, pool: str, nodes: Sequence[Mapping[str, Any]]) -> None:
-        """Undo `declare` for some nodes of a pool, or all; what is already gone stays gone.
+    def forget_boot(self, label: str, xnames: Sequence[str]) -> None:
+        """Have nodes of a group boot nothing any more. What is already gone stays gone, and what another owner has is
+        left alone, here and below."""
+        body = {"hosts": sorted(set(xnames) - self.of_others(label, xnames))}
+        self._http.write("bss", "DELETE", "/boot/v1/bootparameters", body, accept=(200, 400, 404))
 
-        A node's component is last: with it SMD takes the node out of the pool, and another may have it.
-        """
-        gone = (200, 204, 404)
-        hosts = [n["xname"] for n in nodes]
-        self._http.write("bss", "DELETE", "/boot/v1/bootparameters", {"hosts": hosts}, accept=(200, 400, 404))
-        endpoints.forget(self._http, nodes)
-        for node in nodes:
-            self._http.write("smd", "DELETE", f"/hsm/v2/State/Components/{node['xname']}", accept=gone)
-        if not self._members(pool):
-            self._http.write("cloud_init", "DELETE", f"/admin/groups/{pool}", accept=gone)
-            self._http.write("smd", "DELETE", f"/hsm/v2/groups/{pool}", accept=gone)
+    def forget_nodes(self, label: str, nodes: Sequence[Mapping[str, Any]]) -> None:
+        """Undo `declare_nodes`. A component is last: with it SMD takes the node out of its groups, and another may
+        have it."""
+        others = self.of_others(label, [node["xname"] for node in nodes])
+        ours = [node for node in nodes if node["xname"] not in others]
+        endpoints.forget(self._http, ours)
+        for node in ours:
+            self._http.write("smd", "DELETE", f"{COMPONENTS}/{node['xname']}", accept=GONE)
 
-    def known(self) -> dict[str, Known]:
-        """All nodes that the services know, by xname, in three requests however many there are."""
-        components = self._http.call("smd", "GET", "/hsm/v2/State/Components?type=Node").json()["Components"]
-        pools = {
+    def owners(self) -> dict[str, str]:
+        """The group that owns a node, by xname: pools and whoever else has SMD see to it that a node has one owner."""
+        return {
             xname: group["label"]
-            for group in self._http.call("smd", "GET", "/hsm/v2/groups").json()
+            for group in self._http.call("smd", "GET", GROUPS).json()
             if group.get("exclusiveGroup") == EXCLUSIVE
             for xname in group["members"]["ids"]
         }
+
+    def of_others(self, label: str, xnames: Collection[str]) -> set[str]:
+        """Those of the nodes that another owner has."""
+        owners = self.owners()
+        return {xname for xname in xnames if owners.get(xname, label) != label}
+
+    def require_owner(self, label: str) -> None:
+        """Raises: SitewrightError where there is no such group, or a node of it could have another owner too."""
+        group = self.group(label)
+        if group is None or group.exclusive != EXCLUSIVE:
+            what = "there is no such group" if group is None else f"its exclusiveGroup is {group.exclusive!r}"
+            raise SitewrightError(
+                f"group {label}: {what} in SMD, so it cannot own nodes; nothing was changed",
+                f"Make it with the exclusiveGroup {EXCLUSIVE!r}; a pool's is made by `pulumi up`.",
+            )
+
+    def hand_over(self, xname: str, label: str) -> None:
+        """Make a group the owner of a node. Between two owners it has none for a moment, and never both."""
+        owner = self.owners().get(xname)
+        if owner == label:
+            return
+        if owner:
+            self._http.write("smd", "DELETE", f"{GROUPS}/{owner}/members/{xname}", accept=GONE)
+        self._http.write("smd", "POST", f"{GROUPS}/{label}/members", {"id": xname})
+
+    def forget_interface(self, xname: str, mac: str) -> None:
+        """Have SMD forget a MAC address, where it is that of the node."""
+        if self.interfaces().get(mac) == xname:
+            endpoints.forget_interface(self._http, mac)
+
+    def forget_configuration(self, name: str) -> None:
+        self._http.write("cloud_init", "DELETE", f"{CONFIGURATIONS}/{name}", accept=GONE)
+
+    def forget_group(self, label: str) -> None:
+        """Raises: Held while it has members."""
+        if known := self._group(label):
+            _require_empty(known)
+        self._http.write("smd", "DELETE", f"{GROUPS}/{label}", accept=GONE)
+
+    def group(self, label: str) -> Group | None:
+        """The group as SMD has it."""
+        if (known := self._group(label)) is None:
+            return None
+        return Group(label, known.get("description", ""), known.get("exclusiveGroup", ""))
+
+    def configuration(self, name: str) -> Configuration | None:
+        """What the cloud-init server has for the nodes of a group."""
+        answer = self._http.call("cloud_init", "GET", f"{CONFIGURATIONS}/{name}", accept=(200, 404))
+        if answer.status_code == 404:
+            return None
+        known = answer.json()
+        content = known["file"]["content"]
+        if known["file"].get("encoding") == "base64":
+            content = base64.b64decode(content).decode()
+        return Configuration(name, known.get("description", ""), known.get("meta-data") or {}, content)
+
+    def nodes(self, label: str) -> dict[str, dict[str, Any]]:
+        """The members of a group as `declare_nodes` takes them, by xname; what SMD does not know is left out."""
+        members = set(known["members"]["ids"] if (known := self._group(label)) else ())
+        components = self._http.call("smd", "GET", f"{COMPONENTS}?type=Node").json()["Components"]
+        found = {one["ID"]: {"nid": one.get("NID")} for one in components if one["ID"] in members}
+        for xname, facts in endpoints.facts(self._http).items():
+            if xname in found:
+                found[xname] |= facts
+        return {xname: {"xname": xname, **facts} for xname, facts in sorted(found.items())}
+
+    def boots(self, xnames: Collection[str]) -> dict[str, Boot]:
+        """What BSS has nodes boot; nodes that boot nothing are left out."""
+        return {
+            xname: Boot(entry["kernel"], entry["initrd"], entry["params"].split())
+            for xname, entry in self._boot_entries().items()
+            if xname in xnames and entry.get("kernel")
+        }
+
+    def known(self) -> dict[str, Known]:
+        """All nodes that the services know, by xname, in three requests however many there are."""
+        components = self._http.call("smd", "GET", f"{COMPONENTS}?type=Node").json()["Components"]
+        pools = self.owners()
         kernels = self._boot_entries()
         return {
             one["ID"]: Known(
@@ -159,69 +287,55 @@ class OpenChami:
         """BSS answers from a cache of SMD until it is told to look again."""
         self._http.write("bss", "POST", "/boot/v1/hosts", {})
 
-    def _require_free(self, pool: Pool) -> None:
-        for group in self._http.call("smd", "GET", "/hsm/v2/groups").json():
-            if group.get("exclusiveGroup") != EXCLUSIVE or pool.group.items() <= group.items():
+    def _require_free(self, label: str, xnames: Sequence[str]) -> None:
+        groups = self._http.call("smd", "GET", GROUPS).json()
+        exclusive = {group["label"]: group.get("exclusiveGroup") for group in groups}.get(label)
+        for group in groups:
+            if not exclusive or group.get("exclusiveGroup") != exclusive or group["label"] == label:
                 continue
-            if held := set(group["members"]["ids"]) & set(pool.xnames):
-                raise SitewrightError(
-                    f"{folded(held)}: still in {group['description']}",
+            if held := set(group["members"]["ids"]) & set(xnames):
+                raise Held(
+                    f"{folded(held)}: still in {group.get('description') or group['label']}",
                     "It is free once it was released there. If it did not become so by itself, make it two updates: "
                     "take it out of its pool in the first, put it into the other in the second.",
                 )
 
-    def _configuration(self, pool: Pool) -> list[str]:
-        """The pool's group on the cloud-init server: its meta-data and its cloud-config."""
-        content = base64.b64encode(pool.cloud_config.encode()).decode()
-        body = {
-            "name": pool.name,
-            "description": f"nodes of pool {pool.name}",
-            "meta-data": {"cluster-name": pool.cluster},
-            "file": {"content": content, "encoding": "base64"},
-        }
-        path = f"/admin/groups/{pool.name}"
-        answer = self._http.call("cloud_init", "GET", path, accept=(200, 404))
-        if answer.status_code == 404:
-            self._http.write("cloud_init", "POST", "/admin/groups", body)
-        else:
-            known = answer.json()
-            if known.get("meta-data") == body["meta-data"] and known["file"]["content"] == content:
-                return []
-            self._http.write("cloud_init", "PUT", path, body)
-        return [f"cloud-init group {pool.name}"]
-
     def _components(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-        found = self._http.call("smd", "GET", "/hsm/v2/State/Components").json()["Components"]
+        found = self._http.call("smd", "GET", COMPONENTS).json()["Components"]
         nids = {component["ID"]: component.get("NID") for component in found}
         missing = [node for node in nodes if node["xname"] not in nids]
         # SMD keeps the NID of a component that is posted again.
         moved = [node for node in nodes if nids.get(node["xname"], node["nid"]) != node["nid"]]
         if missing:
             body = {"Components": [_component(node) for node in missing], "Force": False}
-            self._http.write("smd", "POST", "/hsm/v2/State/Components", body)
+            self._http.write("smd", "POST", COMPONENTS, body)
         if moved:
             body = {"Components": [{"ID": node["xname"], "NID": node["nid"]} for node in moved]}
-            self._http.write("smd", "PATCH", "/hsm/v2/State/Components/BulkNID", body)
+            self._http.write("smd", "PATCH", f"{COMPONENTS}/BulkNID", body)
         return [node["xname"] for node in [*missing, *moved]]
 
-    def _group(self, pool: Pool) -> list[str]:
-        path = f"/hsm/v2/groups/{pool.name}"
-        known = self._http.call("smd", "GET", path, accept=(200, 404))
-        if known.status_code == 200 and not pool.group.items() <= known.json().items():
-            self._http.write("smd", "DELETE", path)
-        elif known.status_code == 200:
-            # A member too many is left alone: it is on its way out, and belongs here until it is released.
-            missing = sorted(set(pool.xnames) - set(known.json()["members"]["ids"]))
-            for xname in missing:
-                self._http.write("smd", "POST", f"{path}/members", {"id": xname})
-            return missing
-        self._http.write("smd", "POST", "/hsm/v2/groups", {**pool.group, "members": {"ids": pool.xnames}})
-        return pool.xnames
+    def _join_group(self, label: str, xnames: Sequence[str]) -> list[str]:
+        """A member too many is left alone: it is on its way out, and belongs here until it is released."""
+        known = self._group(label)
+        members = known["members"]["ids"] if known else []
+        missing = sorted(set(xnames) - set(members))
 
-    def _members(self, pool: str) -> list[str]:
-        known = self._http.call("smd", "GET", f"/hsm/v2/groups/{pool}", accept=(200, 404))
-        members: list[str] = known.json()["members"]["ids"] if known.status_code == 200 else []
-        return members
+        def join(xname: str) -> None:
+            self._http.write("smd", "POST", f"{GROUPS}/{label}/members", {"id": xname})
+
+        if len(missing) < 2 or not self._set_members(label, sorted({*members, *missing})):
+            for_each(f"group {label}", {xname: xname for xname in missing}, join)
+        return missing
+
+    def _set_members(self, label: str, members: Sequence[str]) -> bool:
+        """All in one request. False where the service has none for it, as CSM's has not."""
+        path, body = f"{GROUPS}/{label}/members", {"ids": list(members)}
+        answer = self._http.write("smd", "PUT", path, body, accept=(404, 405, 501))
+        return answer is None or answer.is_success
+
+    def _group(self, label: str) -> dict[str, Any] | None:
+        answer = self._http.call("smd", "GET", f"{GROUPS}/{label}", accept=(200, 404))
+        return answer.json() if answer.status_code == 200 else None
 
     def _boot_parameters(self, xnames: list[str], boot: Boot) -> list[str]:
         wanted = {
@@ -259,3 +373,11 @@ def _component(node: Mapping[str, Any]) -> dict[str, Any]:
         "Arch": "X86",
         "Class": "Mountain",
     }
+
+
+def _require_empty(group: Mapping[str, Any]) -> None:
+    if held := group["members"]["ids"]:
+        raise Held(
+            f"{folded(held)}: still in {group.get('description') or group['label']}",
+            "They are free once they were released there; then run the same again.",
+        )

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami_http import Http, folded, for_each
+from sitewright.provisioning.openchami_http import GONE, Held, Http, folded, for_each
 
 INVENTORY = "/hsm/v2/Inventory"
-GONE = (200, 204, 404)
 Node = Mapping[str, Any]  # a dict of site.Node
 
 
@@ -20,7 +18,7 @@ def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
     """Make SMD know the BMCs and interfaces of the nodes; other nodes of these BMCs stay as they are.
 
     Returns: the nodes where something differed.
-    Raises:  SitewrightError where a node with a lower number on the same BMC is not known yet.
+    Raises:  Held where a node with a lower number on the same BMC is not known yet.
     """
     bmcs, interfaces = _known(http)
     differing = [
@@ -45,7 +43,7 @@ def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
             http.write("smd", "DELETE", f"{INVENTORY}/RedfishEndpoints/{of_bmc[0]['bmc']}", accept=GONE)
         for node in of_bmc:
             if node["mac"] in there[1]:
-                _forget_interface(http, node)
+                forget_interface(http, node["mac"])
         http.write("smd", "POST", f"{INVENTORY}/RedfishEndpoints", _endpoint(of_bmc))
 
     for_each("Redfish endpoints", wanted, write)
@@ -61,7 +59,7 @@ def forget(http: Http, nodes: Sequence[Node]) -> None:
     def remove(node: Node) -> None:
         if node["bmc"] not in staying:
             http.write("smd", "DELETE", f"{INVENTORY}/RedfishEndpoints/{node['bmc']}", accept=GONE)
-        _forget_interface(http, node)
+        forget_interface(http, node["mac"])
 
     for_each("Redfish endpoints", {node["xname"]: node for node in nodes}, remove)
 
@@ -72,11 +70,28 @@ def owners(http: Http) -> dict[str, str]:
     return {interface["MACAddress"].lower(): interface["ComponentID"] for interface in found}
 
 
+def facts(http: Http) -> dict[str, dict[str, str]]:
+    """What SMD knows of each node's interface and BMC, by xname, in the words of site.Node."""
+    bmcs = {
+        bmc["ID"]: {"bmc_address": bmc["IPAddress"], "bmc_mac": bmc["MACAddr"].lower()}
+        for bmc in http.call("smd", "GET", f"{INVENTORY}/RedfishEndpoints").json()["RedfishEndpoints"]
+    }
+    found = {}
+    for interface in http.call("smd", "GET", f"{INVENTORY}/EthernetInterfaces").json():
+        xname = interface["ComponentID"]
+        bmc = xname.rpartition("n")[0]
+        addresses = [address["IPAddress"] for address in interface["IPAddresses"]]
+        if bmc in bmcs and addresses:
+            mac = interface["MACAddress"].lower()
+            found[xname] = {"mac": mac, "address": addresses[0], "bmc": bmc, **bmcs[bmc]}
+    return found
+
+
 def forget_others(http: Http, node: Node) -> list[str]:
     """Forget the interfaces that a node no longer has. Returns: their MAC addresses."""
     stale = [mac for mac, xname in owners(http).items() if xname == node["xname"] and mac != node["mac"]]
     for mac in stale:
-        _forget_interface(http, {"mac": mac})
+        forget_interface(http, mac)
     return stale
 
 
@@ -93,7 +108,7 @@ def _whole(given: Sequence[Node], interfaces: set[tuple[str, str, str]]) -> list
     missing = set(range(_number(whole[-1]))) - {_number(node) for node in whole}
     if missing:
         unknown = folded(f"{bmc['bmc']}n{number}" for number in missing)
-        raise SitewrightError(
+        raise Held(
             f"{unknown}: not declared yet, and SMD numbers the "
             f"nodes of a BMC by their order, so {folded(ours)} would get the wrong name",
             "Declare the pool that has it first, or put these nodes into one pool; then run the same again.",
@@ -105,8 +120,8 @@ def _number(node: Node) -> int:
     return int(node["xname"].rpartition("n")[2])
 
 
-def _forget_interface(http: Http, node: Node) -> None:
-    http.write("smd", "DELETE", f"{INVENTORY}/EthernetInterfaces/{node['mac'].replace(':', '')}", accept=GONE)
+def forget_interface(http: Http, mac: str) -> None:
+    http.write("smd", "DELETE", f"{INVENTORY}/EthernetInterfaces/{mac.replace(':', '')}", accept=GONE)
 
 
 def _known(http: Http) -> tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]]:

@@ -14,6 +14,7 @@ TIMEOUT_SECONDS = 20.0
 TRIES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds, with jitter
 AT_A_TIME = 16
+GONE = (200, 204, 404)  # answers to a DELETE
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Services:
     token: str | None = None
 
 
+class Held(SitewrightError):
+    """Another pool has to give or to declare something first, which it may be about to do."""
+
+
 class BusyError(Exception):
     """What another try may mend: no answer, or 5xx."""
 
@@ -34,7 +39,10 @@ class BusyError(Exception):
 
 
 class Http:
-    """check: what would be written is left out. pause: seconds before the second try; the later ones wait longer."""
+    """check: what would be written is left out. pause: seconds before the second try; the later ones wait longer.
+
+    stopped: set from another thread, it makes the next request fail. answered: requests so far.
+    """
 
     def __init__(
         self,
@@ -48,12 +56,14 @@ class Http:
         self._check = check
         self._http = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, transport=transport)
         self._pause = pause
+        self.stopped = False
+        self.answered = 0
 
     def write(
         self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
-    ) -> None:
-        if not self._check:
-            self.call(service, method, path, body, accept)
+    ) -> httpx.Response | None:
+        """As `call`; None where nothing is written."""
+        return None if self._check else self.call(service, method, path, body, accept)
 
     def call(
         self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
@@ -81,6 +91,10 @@ class Http:
     def _once(
         self, service: str, method: str, path: str, body: object, accept: tuple[int, ...]
     ) -> httpx.Response:
+        if self.stopped:
+            raise SitewrightError(
+                f"stopped before {method} {path}", "What is done stays; run the same again."
+            )
         url = getattr(self._services, service) + path
         try:
             answer = self._http.request(method, url, json=body)
@@ -92,6 +106,7 @@ class Http:
                 )
             ) from error
         if answer.is_success or answer.status_code in accept:
+            self.answered += 1
             return answer
         refused = SitewrightError(f"{service}: {method} {url}: {answer.status_code} {answer.text[:300]}")
         raise BusyError(refused) if answer.is_server_error else refused

@@ -16,10 +16,11 @@ import httpx
 import kubernetes
 
 from modules.node_identity import NAME, NAMESPACE, NodeIdentitySpec, render
-from sitewright.provisioning.openchami import Boot, OpenChami, Pool
+from sitewright.provisioning.openchami import Boot
 from sitewright.provisioning.openchami_http import Services
 from sitewright.site import Node
 from tests.contracts.fake_hypervisor import api_server, controllers, free_ports, process, until
+from tests.contracts.pools import Pool, PoolClient
 from tests.contracts.scheduled_cluster import apply
 from tests.contracts.test_provisioner import Provisioner
 
@@ -63,7 +64,7 @@ class Bench:
 
     def declare(self, pool: str, *numbers: int) -> None:
         urls = self.provisioner.urls
-        there = OpenChami(Services(urls["smd"], urls["bss"], urls["cloud-init"]))
+        there = PoolClient(Services(urls["smd"], urls["bss"], urls["cloud-init"]))
         there.declare(Pool(pool, "svc", [asdict(node(one)) for one in numbers], BOOT, "#cloud-config\n"))
 
     def boot(self, number: int) -> None:

@@ -24,10 +24,11 @@ from kubernetes import client, config
 
 from lab.bmc import ipxe, server
 from lab.bmc.driver import Board, NodeSystems
-from sitewright.provisioning.openchami import Boot, OpenChami, Pool
+from sitewright.provisioning.openchami import Boot
 from sitewright.provisioning.openchami_http import Services
 from sitewright.site import load
 from tests.contracts.fake_hypervisor import api_server, free_ports, until
+from tests.contracts.pools import Pool, PoolClient, published
 from tests.contracts.test_provisioner import Provisioner
 from tests.contracts.typing_operator import REPOSITORY, Operator
 
@@ -87,9 +88,13 @@ class Machine:
             self._boot()
 
     def off(self) -> None:
-        node = client.CoreV1Api().read_node(self.xname)
-        self.pressed.append("off" if node.spec.unschedulable else "off, not cordoned")
         self.state = "Off"
+        try:
+            node = client.CoreV1Api().read_node(self.xname)
+        except client.ApiException:
+            self.pressed.append("off, not in the cluster")
+            return
+        self.pressed.append("off" if node.spec.unschedulable else "off, not cordoned")
         self.say("Unknown", node.status.node_info.boot_id)
 
     def _boot(self) -> None:
@@ -153,9 +158,9 @@ class RollingSite:
         boot = Boot(f"{place}/vmlinuz", f"{place}/initramfs.img", arguments)
         self.openchami().declare(Pool(pool, "svc", nodes, boot, "#cloud-config\n"))
 
-    def openchami(self) -> OpenChami:
+    def openchami(self) -> PoolClient:
         urls = self._provisioner.urls
-        return OpenChami(Services(urls["smd"], urls["bss"], urls["cloud-init"]))
+        return PoolClient(Services(urls["smd"], urls["bss"], urls["cloud-init"]))
 
     def up(self, image: str = OLD) -> None:
         """Both nodes are declared, run the image, and are in the cluster; no roll is known."""
@@ -192,9 +197,9 @@ class RollingSite:
         return found
 
     def boots(self) -> dict[str, str]:
-        """The image that the provisioner has for each node."""
-        known = self.openchami().known().items()
-        return {name: {OLD: "old", NEW: "new"}[one.kernel.split("/")[-2]] for name, one in known}
+        """The image that the provisioner has for each node; "" for none."""
+        kernels = {f"{URL}/{OLD}/vmlinuz": "old", f"{URL}/{NEW}/vmlinuz": "new", "": ""}
+        return {name: kernels[one.kernel] for name, one in self.openchami().known().items()}
 
     def script(self, name: str) -> str:
         """The boot script that the provisioner has for a node."""
@@ -207,16 +212,14 @@ class RollingSite:
         file.touch() if is_sick else file.unlink()
 
     def _write_checkout(self) -> None:
-        urls = {name: int(url.rpartition(":")[2]) for name, url in self._provisioner.urls.items()}
         text = (REPOSITORY / "environments/lab.yaml").read_text()
         document = yaml.safe_load(text.replace("/var/lib/sitewright/lab", str(self.root)))
         document["image_server"]["publish_dir"] = str(self.images)
-        publish = [
-            {"name": name, "to": [f"10.77.0.1:{port}"], "port": urls[name]}
-            for name, port in (("smd", 27779), ("bss", 27778), ("cloud-init", 27777))
-        ]
         bmcs = ["10.77.0.160:8443", "10.77.0.161:8443"]
-        document["lab"]["publish"] = [*publish, {"name": "bmcs", "to": bmcs, "port": self._bmc_port}]
+        document["lab"]["publish"] = [
+            *published(self._provisioner.urls),
+            {"name": "bmcs", "to": bmcs, "port": self._bmc_port},
+        ]
         for directory in ("environments", "playbooks/library", "playbooks/inventory"):
             (self.root / directory).mkdir(parents=True)
         (self.root / "environments/lab.yaml").write_text(yaml.safe_dump(document))

@@ -10,8 +10,9 @@ import yaml
 from click.testing import CliRunner
 
 from sitewright.cli import main
-from sitewright.provisioning.openchami import Boot, Pool
+from sitewright.provisioning.openchami import Boot
 from sitewright.site import load
+from tests.contracts.pools import Pool, published
 from tests.contracts.test_openchami import Site
 from tests.contracts.test_provisioner import Provisioner
 
@@ -26,12 +27,8 @@ class Swapped(Site):
     def __init__(self, directory: Path, provisioner: Provisioner) -> None:
         super().__init__(provisioner)
         self.file = directory / "lab.yaml"
-        ports = {name: int(url.rpartition(":")[2]) for name, url in provisioner.urls.items()}
         self._document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
-        self._document["lab"]["publish"] = [
-            {"name": name, "to": [f"10.77.0.1:{port}"], "port": ports[name]}
-            for name, port in (("smd", 27779), ("bss", 27778), ("cloud-init", 27777))
-        ]
+        self._document["lab"]["publish"] = published(provisioner.urls)
         self.says({})
         nodes = [vars(node) for node in load(self.file).nodes]
         self.write.declare(Pool("gpu", "svc", nodes, Boot("http://10.0.0.1/k", "http://10.0.0.1/i", []), ""))

@@ -223,5 +223,5 @@ def test_a_journal_that_no_roll_wrote_is_refused(site: RollingSite) -> None:
 
 
 def test_a_pool_that_is_not_declared_is_refused(site: RollingSite) -> None:
-    site.openchami().forget("gpu", [{"xname": FIRST, "bmc": FIRST[:-2], "mac": site.site.nodes[0].mac}])
+    site.openchami().release([{"xname": FIRST, "bmc": FIRST[:-2], "mac": site.site.nodes[0].mac}])
     assert f"pool gpu: the provisioner has no boot image for {FIRST}" in roll(site, status=1)

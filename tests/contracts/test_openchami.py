@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami import Boot, OpenChami, Pool
-from sitewright.provisioning.openchami_http import Services
+from sitewright.provisioning.openchami import EXCLUSIVE, Boot
+from sitewright.provisioning.openchami_http import Held, Services
 from sitewright.site import Node
+from tests.contracts.pools import Pool, PoolClient
 from tests.contracts.test_provisioner import Provisioner
 
 BOOT = Boot(
@@ -62,7 +63,7 @@ class Site:
     def __init__(self, provisioner: Provisioner) -> None:
         self._urls = provisioner.urls
         self.services = Services(self._urls["smd"], self._urls["bss"], self._urls["cloud-init"])
-        self.write, self.ask = OpenChami(self.services), OpenChami(self.services, check=True)
+        self.write, self.ask = PoolClient(self.services), PoolClient(self.services, check=True)
 
     def send(self, service: str, method: str, path: str, body: object = None) -> Any:
         answer = httpx.request(method, self._urls[service] + path, json=body, trust_env=False)
@@ -88,7 +89,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_declared_pool_boots_and_declaring_it_again_finds_no_difference(site: Site) -> None:
-    assert len(site.write.declare(GPU)) == 5
+    assert len(site.write.declare(GPU)) == 6
     assert "root=live:http://10.77.0.1/root quiet" in site.script("x1000c0s0b1n0")
     before = site.everything()
     assert site.write.declare(GPU) == site.ask.declare(GPU) == []
@@ -107,6 +108,7 @@ def test_what_the_services_know_of_a_node_is_told_by_its_name(site: Site) -> Non
 def test_a_check_names_all_that_is_missing_and_writes_nothing(site: Site) -> None:
     before = site.everything()
     assert site.ask.declare(GPU) == [
+        "group gpu",
         "cloud-init group gpu",
         "components of x1000c0s0b[0-1]n0",
         "Redfish endpoints of x1000c0s0b[0-1]n0",
@@ -142,7 +144,7 @@ CHANGES: dict[str, tuple[ByHand, list[str]]] = {
     ),
     "group": (
         lambda site: site.send("smd", "DELETE", "/hsm/v2/groups/gpu"),
-        ["group gpu of x1000c0s0b[0-1]n0"],
+        ["group gpu", "group gpu of x1000c0s0b[0-1]n0"],
     ),
     "member": (
         lambda site: site.send("smd", "DELETE", "/hsm/v2/groups/gpu/members/x1000c0s0b0n0"),
@@ -197,10 +199,10 @@ def test_only_boot_parameters_that_differ_are_written(site: Site) -> None:
 
 def test_a_node_that_leaves_takes_nothing_of_the_others_with_it(site: Site) -> None:
     site.write.declare(GPU)
-    site.write.forget("gpu", [node(1)])
+    site.write.release([node(1)])
     assert site.ask.declare(replace(GPU, nodes=[node(0)])) == []
     assert "x1000c0s0b1" not in str(site.everything())
-    site.write.forget("gpu", [node(1)])  # what was interrupted is done again
+    site.write.release([node(1)])  # what was interrupted is done again
 
 
 def test_two_nodes_of_one_bmc_are_declared_with_it_and_leave_one_by_one(site: Site) -> None:
@@ -214,7 +216,7 @@ def test_two_nodes_of_one_bmc_are_declared_with_it_and_leave_one_by_one(site: Si
     site.write.declare(both)
     assert site.ask.declare(both) == []
     assert "root=live" in site.script("x1000c0s0b0n0") and "root=live" in site.script("x1000c0s0b0n1")
-    site.write.forget("gpu", [second])
+    site.write.release([second])
     assert site.ask.declare(replace(GPU, nodes=[node(0)])) == []
     assert "x1000c0s0b0n1" not in str(site.send("smd", "GET", "/hsm/v2/State/Components"))
 
@@ -283,22 +285,45 @@ def test_requests_do_not_grow_with_the_nodes_but_for_one_for_each_new_bmc(site: 
         for place in range(8)
     ]
     counting = Counting()
-    client = OpenChami(site.services, transport=counting)
+    client = PoolClient(site.services, transport=counting)
     for nodes, new in ((many[:63], 63), (many[:63], 0), (many, 1)):
         counting.asked.clear()
         client.declare(replace(GPU, nodes=nodes))
         endpoints = counting.asked.count("POST /hsm/v2/Inventory/RedfishEndpoints")
-        assert (endpoints, len(counting.asked) - endpoints <= 12) == (new, True), counting.asked
+        assert (endpoints, len(counting.asked) - endpoints <= 20) == (new, True), counting.asked
 
 
-def test_with_the_last_node_the_groups_go_too(site: Site) -> None:
+def test_members_come_one_by_one_where_the_service_takes_them_so_only(site: Site) -> None:
+    """As CSM's does."""
+
+    class OneByOne(Counting):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.method == "PUT" and request.url.path.endswith("/members"):
+                return httpx.Response(405)
+            return super().handle_request(request)
+
+    counting = OneByOne()
+    PoolClient(site.services, transport=counting).declare(GPU)
+    assert counting.asked.count("POST /hsm/v2/groups/gpu/members") == 2
+    assert site.ask.declare(GPU) == []
+
+
+def test_at_the_end_of_a_pool_nothing_of_it_is_left(site: Site) -> None:
     empty = site.everything()
     site.write.declare(GPU)
-    site.write.forget("gpu", [node(0)])
-    site.write.forget("gpu", [node(1)])
+    site.write.end(GPU)
     after = site.everything()
     assert {path for path in empty if after[path] != empty[path]} == {"/boot/v1/bootparameters"}
     assert "x1000" not in str(after)
+    site.write.end(GPU)  # what was interrupted is done again
+
+
+def test_a_group_with_members_is_neither_forgotten_nor_taken_over(site: Site) -> None:
+    site.write.declare(GPU)
+    before = site.everything()
+    with pytest.raises(Held, match=r"x1000c0s0b.*n0: still in pool gpu of cluster svc"):
+        site.write.forget_group("gpu")
+    assert site.everything() == before
 
 
 def test_a_node_that_left_stays_in_its_group_until_it_is_released(site: Site) -> None:
@@ -315,10 +340,12 @@ def test_a_node_that_left_stays_in_its_group_until_it_is_released(site: Site) ->
 def test_a_node_of_one_pool_is_refused_to_another_until_it_is_released(site: Site, other: Pool) -> None:
     site.write.declare(GPU)
     before = site.everything()
-    with pytest.raises(SitewrightError, match=r"x1000c0s0b.*n0: still in pool gpu of cluster svc"):
+    with pytest.raises(Held, match=r"x1000c0s0b.*n0: still in pool gpu of cluster svc"):
         site.write.declare(other)
-    assert site.everything() == before
-    site.write.forget("gpu", other.nodes)
+    after = site.everything()
+    nodes = ("/hsm/v2/State/Components", "/boot/v1/bootparameters", "/hsm/v2/Inventory/EthernetInterfaces")
+    assert [after[path] for path in nodes] == [before[path] for path in nodes]
+    site.write.release(other.nodes)
     assert site.write.declare(other)
     assert site.ask.declare(other) == []
 
@@ -359,3 +386,25 @@ def test_defaults_changed_by_hand_are_put_back_and_other_keys_stay(site: Site) -
         "cloud_provider": "openchami",
         "region": "alps",
     }
+
+
+def test_a_node_has_one_owner_and_who_had_it_before_forgets_nothing_of_it(site: Site) -> None:
+    site.write.declare(GPU)
+    site.send("smd", "POST", "/hsm/v2/groups", {"label": "slurm", "exclusiveGroup": EXCLUSIVE})
+    site.write.hand_over("x1000c0s0b1n0", "slurm")
+    assert site.ask.owners() == {"x1000c0s0b0n0": "gpu", "x1000c0s0b1n0": "slurm"}
+    site.write.hand_over("x1000c0s0b1n0", "slurm")  # done again
+    with pytest.raises(Held, match="x1000c0s0b1n0: still in slurm"):
+        site.write.declare(GPU)
+    site.write.release(GPU.nodes)
+    assert site.ask.owners() == {"x1000c0s0b1n0": "slurm"}
+    assert "root=live" in site.script("x1000c0s0b1n0")
+
+
+@pytest.mark.parametrize("exclusive", ["", "theirs"])
+def test_a_group_that_lets_a_node_have_another_owner_cannot_own_it(site: Site, exclusive: str) -> None:
+    site.send("smd", "POST", "/hsm/v2/groups", {"label": "slurm", "exclusiveGroup": exclusive})
+    with pytest.raises(SitewrightError, match="group slurm: its exclusiveGroup is"):
+        site.ask.require_owner("slurm")
+    with pytest.raises(SitewrightError, match="group pbs: there is no such group in SMD"):
+        site.ask.require_owner("pbs")

@@ -101,7 +101,7 @@ class _Killer:
 
 def _prepare(playbooks: bool, killer: _Killer) -> None:
     """Quick looks instead of one a second, and the killer around whatever writes."""
-    from sitewright.lifecycle import drain, join, journal, site_hands
+    from sitewright.lifecycle import drain, join, journal, reassign, site_hands
     from sitewright.provisioning import redfish
     from sitewright.provisioning.openchami_http import Http
 
@@ -114,6 +114,8 @@ def _prepare(playbooks: bool, killer: _Killer) -> None:
         (site_hands.cluster_node, "uncordon"),
         (site_hands, "power_all"),
         (site_hands, "run_on"),
+        (reassign, "power_all"),
+        (reassign, "_leave_cluster"),
         (join, "run_on"),
         (journal.JournalFile, "write"),
         (Http, "write"),
@@ -127,10 +129,7 @@ def _played(playbook: str, nodes: Sequence[str], *_: Any) -> dict[str, str]:
 
 def _failures(playbook: str, nodes: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What the playbooks of the test's checkout do (rolling_site.py), without Ansible."""
-    from kubernetes import client
-
     from sitewright.lifecycle.cluster_node import read
-    from sitewright.lifecycle.images import BOOT_ANNOTATION, IMAGE_ANNOTATION
 
     for name in nodes:
         record = Path(f"machines/{name}.json")
@@ -141,9 +140,6 @@ def _failures(playbook: str, nodes: Sequence[str]) -> Iterator[tuple[str, str]]:
         booted = json.loads(record.read_text())
         if not (node := read(name)).ready or node.boot_id != booted["boot_id"]:
             yield name, f"{name} does not answer"
-            continue
-        said = {IMAGE_ANNOTATION: f"sha256:{booted['image']}", BOOT_ANNOTATION: booted["boot_id"]}
-        client.CoreV1Api().patch_node(name, {"metadata": {"annotations": said}})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tools.environment import pulumi_environment
 
 PASSPHRASE = "correct horse of the tests"
 
-PROGRAM = """
+PLAYBOOK_RUNS = """
 import json, pathlib
 import pulumi
 from sitewright.provider import PlaybookRun
@@ -48,7 +48,7 @@ class Project:
         for directory in ("stacks", "playbooks/roles", "state", "made-by-plays"):
             (root / directory).mkdir(parents=True)
         self.write("Pulumi.yaml", "name: project\nruntime: python\nmain: stacks/\n")
-        self.write("stacks/__main__.py", PROGRAM)
+        self.write("stacks/__main__.py", PLAYBOOK_RUNS)
         self.environment = {
             **pulumi_environment(root, os.environ),
             "PULUMI_BACKEND_URL": f"file://{root}/state",
@@ -96,23 +96,27 @@ class Project:
         )  # fmt: skip
 
     def preview(self) -> dict[str, dict[str, Any]]:
-        """What preview would do: name of the run → its step, with `op` and `detailedDiff`."""
+        """What preview would do: name of the resource → its step, with `op` and `detailedDiff`."""
         done = subprocess.run(
             ["pulumi", "--non-interactive", "preview", "--json", "--show-sames", "--stack", "lab"],
             cwd=self.root, env=self.environment, text=True, capture_output=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         steps = json.loads(done.stdout)["steps"]
-        return {step["urn"].rpartition("::")[2]: step for step in steps if "PlaybookRun" in step["urn"]}
+        return {step["urn"].rpartition("::")[2]: step for step in steps if "::sitewright:" in step["urn"]}
 
     def operations(self) -> dict[str, str]:
         return {name: step["op"] for name, step in self.preview().items()}
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Outputs of the runs in the state, by name."""
+        """Outputs of our resources in the state, by name."""
         exported = json.loads(self.pulumi("stack", "export", "--stack", "lab"))
         resources = exported["deployment"].get("resources", [])
-        return {r["urn"].rpartition("::")[2]: r["outputs"] for r in resources if "PlaybookRun" in r["type"]}
+        return {
+            r["urn"].rpartition("::")[2]: r["outputs"]
+            for r in resources
+            if r["type"].startswith("sitewright:")
+        }
 
     def output(self, name: str) -> Any:
         return json.loads(self.pulumi("stack", "output", "--json", "--show-secrets", name))

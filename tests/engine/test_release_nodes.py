@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from sitewright.provisioning.openchami import OpenChami, Pool
+from sitewright.provisioning.openchami import EXCLUSIVE, Group
 from sitewright.provisioning.openchami_http import Services
 from tests.contracts.fake_hypervisor import api_server
+from tests.contracts.pools import Pool, PoolClient
 from tests.contracts.test_openchami import GPU, node
 from tests.contracts.test_provisioner import Provisioner
 from tests.engine.playbook_project import Project, wait_for
@@ -26,8 +27,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = (
-    *("release-nodes.yml", "tasks/remove.yml", "tasks/power.yml", "tasks/undeclare.yml"),
-    *("library/openchami_pool.py", "library/redfish_power.py"),
+    *("release-nodes.yml", "tasks/remove.yml", "tasks/power.yml"),
+    *("library/openchami_forget.py", "library/openchami_others.py", "library/redfish_power.py"),
 )
 STAYS, LEAVES = "x1000c0s0b0n0", "x1000c0s0b1n0"
 INVENTORY = "#!/bin/sh\ncat <<'EOF'\n{}\nEOF\n"
@@ -86,7 +87,7 @@ class Site:
     def __init__(self, folder: Path, kubeconfig: Path, provisioner: Provisioner) -> None:
         self._kubeconfig, urls = kubeconfig, provisioner.urls
         self._services = Services(urls["smd"], urls["bss"], urls["cloud-init"])
-        OpenChami(self._services).declare(GPU)
+        PoolClient(self._services).declare(GPU)
         self.store, self.project = provisioner.store, Project(folder)
         self.bmcs = Bmcs(self, _certificate(folder))
         for part in PARTS:
@@ -122,7 +123,7 @@ class Site:
                 if n["xname"] in xnames
             },
             "kubeconfig": self._kubeconfig.read_text(),
-            **{name: getattr(self._services, name) for name in ("smd", "bss", "cloud_init")},
+            **{name: getattr(self._services, name) for name in ("smd", "bss")},
             "bmc_username": "root",
             "bmc_password_file": str(self.project.root / "password"),
             "bmc_ca_file": str(self.project.root / "tls.crt"),
@@ -130,6 +131,11 @@ class Site:
         playbook = "playbooks/release-nodes.yml"
         release = {"playbook": playbook, "undo": playbook, "environment": "lab", "variables": variables}
         self.project.declare(**{"release-gpu": release})
+
+    def lend(self, xname: str, group: str) -> None:
+        client = PoolClient(self._services)
+        client.declare_group(Group(group, "the batch system", EXCLUSIVE))
+        client.hand_over(xname, group)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         command = [str(tool("kubectl")), f"--kubeconfig={self._kubeconfig}", *arguments]
@@ -145,7 +151,7 @@ class Site:
         return {entry["ID"] for entry in self.store.all("smd-component")}
 
     def differences(self, pool: Pool) -> list[str]:
-        return OpenChami(self._services, check=True).declare(pool)
+        return PoolClient(self._services, check=True).declare(pool)
 
     def where(self) -> dict[str, set[str]]:
         on = {xname for xname, state in self.bmcs.state.items() if state == "On"}
@@ -215,6 +221,15 @@ def test_a_node_that_leaves_its_pool_is_released_and_the_others_are_not_touched(
     site.project.up()
     assert site.where() == everywhere(STAYS)
     assert len(site.bmcs.pressed) == 1
+
+
+def test_a_node_that_another_owner_has_by_now_is_left_alone(site: Site) -> None:
+    site.project.up()
+    site.lend(LEAVES, "slurm")
+    site.has(STAYS)
+    site.project.up()
+    assert site.bmcs.pressed == []
+    assert site.components() == {STAYS, LEAVES} and site.nodes() == {STAYS, LEAVES}
 
 
 def test_a_release_that_failed_is_finished_when_the_pool_is_destroyed(site: Site) -> None:

@@ -186,7 +186,7 @@ class OwnLab:
         # Beside the other lab: no services, so nodes may be small.
         text = re.sub(r"(?ms)^services:$.*(?=^# Only for a lab)", "", text)
         text = text.replace("memory: 9Gi ", "memory: 3Gi ").replace(
-            "image_store: 1400Mi ", "image_store: 256Mi "
+            "image_store: 1700Mi ", "image_store: 256Mi "
         )
         return re.sub(r"\bport: (\d{5})}", lambda found: f"port: {int(found[1]) + PORT_OFFSET}}}", text)
 

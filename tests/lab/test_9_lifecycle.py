@@ -10,6 +10,7 @@ from tests.lab.user import REPOSITORY, Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 
+LENT = "x1000c0s0b1n0"
 RECIPE = REPOSITORY / "images/boot/compute/recipe.yaml"
 
 
@@ -44,6 +45,29 @@ def test_a_pool_comes_to_a_new_image_and_back(outputs, shell: Shell, runbook, ot
     annotation = r"jsonpath={.items[*].metadata.annotations.sitewright\.dev/boot-image}"
     running = shell.must(f"kubectl get nodes -l sitewright.dev/pool=gpu -o '{annotation}'").split()
     assert len(set(running)) == 1 and not running[0].startswith(f"sha256:{image}")
+
+
+@pytest.fixture
+def site_file_of_now() -> Iterator[None]:
+    file = REPOSITORY / "environments/lab.yaml"
+    before = file.read_text()
+    yield
+    file.write_text(before)
+
+
+def test_a_node_is_lent_and_comes_back(outputs, shell: Shell, runbook, site_file_of_now) -> None:
+    def pool() -> dict[str, str]:
+        words = shell.must("kubectl get nodes -l sitewright.dev/pool=gpu --no-headers")
+        return {line.split()[0]: line.split()[1] for line in words.splitlines()}
+
+    book = runbook("reassign-nodes")
+    book.follow(1, 2)
+    assert pool() == {"x1000c0s0b0n0": "Ready", LENT: "Ready"}
+    book.follow(3, 4, 5)
+    assert pool() == {"x1000c0s0b0n0": "Ready"}
+    assert " Off " in shell.must(f"sitewright nodes power lab {LENT} status", "")
+    book.follow(6, 7, 8)
+    assert pool() == {"x1000c0s0b0n0": "Ready", LENT: "Ready"}
 
 
 def test_the_site_is_as_its_file_says_afterwards(outputs, shell: Shell) -> None:

@@ -76,6 +76,10 @@ class Run:
             or (found.type.startswith("kubernetes:") and found.type.endswith(f":{type_}"))
         }
 
+    def declared(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Resources of OpenCHAMI of a kind."""
+        return self.of(f"sitewright:openchami:{kind}")
+
     def playbooks(self) -> dict[str, dict[str, Any]]:
         return self.of(PLAYBOOK_RUN)
 

@@ -23,7 +23,9 @@ def test_one_node_more_in_a_pool_is_another_join(program, site_file):
         site_file("lab", ("x1000c0s0b[0-1]n0", "x1000c0s0b0n0"), ("replicas: 2", "replicas: 1")),
         layers='["clusters", "nodes"]',
     )
-    for run in ("declare-gpu", "power-gpu", "join-gpu", "release-gpu"):
+    for name in ("gpu-nodes", "gpu-boot"):
+        assert one.named(name).inputs["nodes"] != two.named(name).inputs["nodes"]
+    for run in ("power-gpu", "join-gpu", "release-gpu"):
         before, after = (plain(found.playbooks()[run]["variables"]) for found in (one, two))
         assert before != after, run
 

@@ -61,7 +61,7 @@ def test_tokens_and_user_data_are_secrets(site_run):
         for text in texts_in_clear(resource.inputs):
             assert "canary of" not in text, resource.urn
             # That of a VM; nodes get theirs from a server that tells it to anybody.
-            assert resource.type == PLAYBOOK_RUN or "#cloud-config" not in text, resource.urn
+            assert resource.type.endswith(":CloudInitGroup") or "#cloud-config" not in text, resource.urn
 
 
 def test_a_new_kubeconfig_does_not_replace_what_a_provider_manages(site_run):
@@ -126,7 +126,8 @@ def test_the_way_from_an_image_to_an_answer_is_one_chain(lab):
         "debian-12",
         "svc-cp",
         "bootstrap-svc",
-        "declare-gpu",
+        "gpu-nodes",
+        "gpu-boot",
         "power-gpu",
         "join-gpu",
         "tiny-deployment",
@@ -136,7 +137,8 @@ def test_the_way_from_an_image_to_an_answer_is_one_chain(lab):
         assert earlier in lab.waits_for(later), f"{later} does not wait for {earlier}"
     before = lab.waits_for("tiny-deployment")
     assert {"model-tiny", "service-images", "svc-platform-daemonset-kube-router"} <= before
-    assert "boot-image-compute" in lab.waits_for("declare-gpu")
+    assert "boot-image-compute" in lab.waits_for("gpu-boot")
+    assert {"gpu-group", "gpu-cloud-init"} <= lab.waits_for("gpu-nodes")
 
 
 def test_what_does_not_need_the_nodes_does_not_wait_for_them(lab):
@@ -162,9 +164,8 @@ def test_a_site_of_thousands_of_nodes_is_a_graph_of_pools(program, site_file, al
         )
     )
     assert small.resources.keys() == alps.resources.keys()
-    nodes = [plain(run["variables"]) for run in alps.playbooks().values() if "declare" in run["playbook"]]
-    assert sum(len(variables["nodes"]) for variables in nodes) == 2688 + 40
-    assert len(alps.resources) < 170
+    assert sum(len(pool["nodes"]) for pool in alps.declared("Nodes").values()) == 2688 + 40
+    assert len(alps.resources) < 190
 
 
 def test_a_model_tolerates_what_keeps_others_off_its_nodes(alps, lab):
@@ -195,8 +196,7 @@ def test_nodes_get_the_label_by_which_models_find_them(program, site_file, site_
 
 
 def test_a_pool_adds_its_kernel_arguments_to_those_of_the_image(alps):
-    boot = plain(alps.playbooks()["declare-inference"]["variables"])["boot"]
-    assert boot["kernel_arguments"] == [
+    assert alps.declared("BootConfiguration")["inference-boot"]["arguments"] == [
         "root=live:http://10.100.0.6/boot/1/root",
         *("hugepagesz=1G", "default_hugepagesz=2M", "numa_balancing=disable"),
     ]
@@ -237,10 +237,10 @@ def test_the_checksum_of_a_vm_image_is_the_one_in_the_file_the_site_names(lab):
 
 
 def test_the_operators_machine_speaks_to_a_lab_through_its_published_ports(lab):
-    declared = plain(lab.playbooks()["declare-gpu"]["variables"])
-    assert declared["smd"] == "http://127.0.0.1:27779"
+    released = plain(lab.playbooks()["release-gpu"]["variables"])
+    assert released["smd"] == "http://127.0.0.1:27779"
     defaults = plain(lab.playbooks()["cloud-init-defaults"]["variables"])
-    assert defaults["cloud_init"] == declared["cloud_init"] == "http://127.0.0.1:27777"
+    assert defaults["cloud_init"] == "http://127.0.0.1:27777"
     assert defaults["cloud_init_url"] == "http://10.77.0.1:27777"
     powered = plain(lab.playbooks()["power-gpu"]["variables"])
     assert [node["url"] for node in powered["nodes"]] == [

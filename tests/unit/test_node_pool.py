@@ -9,14 +9,19 @@ import yaml
 from pydantic import ValidationError
 
 from modules.node_pool import NodePool, NodePoolSpec
+from sitewright.provider.openchami.kinds import BootConfiguration, CloudInitGroup, NodeGroup, Nodes
 
 NODE = {
     "xname": "x1000c0s0b0n0",
+    "nid": 1,
     "mac": "02:00:00:00:00:01",
+    "address": "10.77.0.64",
     "bmc": "x1000c0s0b0",
+    "bmc_address": "10.77.0.160",
+    "bmc_mac": "02:00:00:00:01:01",
     "bmc_url": "https://10.77.0.160",
 }
-PROVISIONER = {name: f"http://10.77.0.1/{name}" for name in ("smd", "bss", "cloud_init")}
+PROVISIONER = {name: f"http://10.77.0.1/{name}" for name in ("smd", "bss")}
 VALID: dict[str, Any] = {
     "name": "gpu",
     "cluster": "svc",
@@ -40,7 +45,7 @@ class Engine(pulumi.runtime.Mocks):
         self.runs: dict[str, dict[str, Any]] = {}
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        if args.typ == "sitewright:index:PlaybookRun":
+        if not args.typ.startswith("sitewright:modules:"):
             self.runs[args.name] = args.inputs
         return args.name, {**args.inputs, "results": {"nodes": {}}}
 
@@ -60,16 +65,18 @@ def runs(**more: Any) -> dict[str, dict[str, Any]]:
     return engine.runs
 
 
-def test_a_pool_is_four_runs_however_many_nodes_it_has():
-    names = {"declare-gpu", "power-gpu", "join-gpu", "release-gpu"}
+DECLARED = {"gpu-group", "gpu-cloud-init", "gpu-nodes", "gpu-boot"}
+
+
+def test_a_pool_is_as_many_resources_however_many_nodes_it_has():
+    names = {*DECLARED, "power-gpu", "join-gpu", "release-gpu"}
     assert runs().keys() == names
     many = [{**NODE, "xname": f"x1000c0s{slot}b0n0"} for slot in range(8)]
     assert runs(nodes=many).keys() == names
 
 
 def test_each_step_has_a_way_back():
-    assert {name: run["undo"] for name, run in runs().items()} == {
-        "declare-gpu": "playbooks/undeclare-nodes.yml",
+    assert {name: run["undo"] for name, run in runs().items() if name not in DECLARED} == {
         "power-gpu": "playbooks/power-off-nodes.yml",
         "join-gpu": "playbooks/remove-nodes.yml",
         "release-gpu": "playbooks/release-nodes.yml",
@@ -88,13 +95,33 @@ def test_what_is_released_is_known_by_name_and_without_the_site_file():
         }
     }
     assert variables.keys() == {
-        *("pool", "nodes", "kubeconfig", "smd", "bss", "cloud_init", "bmc_username", "bmc_password_file")
+        *("pool", "nodes", "kubeconfig", "smd", "bss", "bmc_username", "bmc_password_file")
     }
 
 
 def test_the_pools_kernel_arguments_come_after_those_of_the_image():
-    declared = runs()["declare-gpu"]["variables"]
-    assert declared["boot"] == {**BOOT, "kernel_arguments": ["root=live:http://r", "quiet"]}
+    boot = runs()["gpu-boot"]
+    assert (boot["kernel"], boot["initrd"]) == ("http://k", "http://i")
+    assert boot["arguments"] == ["root=live:http://r", "quiet"]
+    assert boot["nodes"] == ["x1000c0s0b0n0"]
+
+
+def test_what_the_provisioner_is_told_of_a_node_is_what_the_resource_takes():
+    """By name, so that a preview names the node that changes."""
+    found = runs()
+    assert found["gpu-nodes"]["nodes"] == {
+        "x1000c0s0b0n0": {
+            "nid": 1,
+            "mac": "02:00:00:00:00:01",
+            "address": "10.77.0.64",
+            "bmc": "x1000c0s0b0",
+            "bmcAddress": "10.77.0.160",
+            "bmcMac": "02:00:00:00:01:01",
+        }
+    }
+    for kind, name in ((NodeGroup, "group"), (CloudInitGroup, "cloud-init"), (Nodes, "nodes")):
+        assert kind.model_validate(found[f"gpu-{name}"]).identity == "lab/gpu"
+    assert BootConfiguration.model_validate(found["gpu-boot"]).identity == "lab/gpu"
 
 
 def test_bmcs_are_told_by_url_and_the_password_by_its_file():
@@ -108,12 +135,12 @@ def test_bmcs_are_told_by_url_and_the_password_by_its_file():
 
 def test_other_labels_reach_nodes_that_run_and_those_that_boot_later_and_nothing_is_switched():
     before, after = runs(), runs(labels={"sitewright.dev/pool": "gpu", "rack": "1"})
-    assert [name for name in before if before[name] != after[name]] == ["declare-gpu", "join-gpu"]
+    assert [name for name in before if before[name] != after[name]] == ["gpu-cloud-init", "join-gpu"]
 
 
 def test_what_a_node_reads_at_boot_is_what_it_is_told_later_and_holds_no_secret():
     found = runs()
-    text = found["declare-gpu"]["variables"]["cloud_config"]
+    text = found["gpu-cloud-init"]["cloudConfig"]
     assert text.startswith("#cloud-config\n")
     [file] = yaml.safe_load(text)["write_files"]
     assert file["content"] == found["join-gpu"]["variables"]["settings"]

@@ -12,8 +12,9 @@ from pulumi.provider.experimental import provider as protocol
 from pulumi.provider.experimental.property_value import PropertyValue
 
 from sitewright.errors import SitewrightError
-from sitewright.provider.failures import RunFailed
-from sitewright.provider.provider import NotDone, SitewrightProvider
+from sitewright.provider.failures import NotDone, RunFailed
+from sitewright.provider.playbook_runs import PlaybookRuns
+from sitewright.provider.provider import SitewrightProvider
 from sitewright.provider.run import Job, RunResult
 from sitewright.provider.values import UNKNOWN, is_unknown, plain, to_property
 
@@ -23,7 +24,7 @@ PLAYBOOK = "playbooks/p.yml"
 Outcome = Callable[[Job], RunResult]
 
 
-class Told(SitewrightProvider):
+class Told(PlaybookRuns):
     """Remembers the jobs and answers them as the test says."""
 
     def __init__(self, repository: Path) -> None:
@@ -284,10 +285,10 @@ def test_an_import_is_refused(provider: Told) -> None:
         read(provider, {})
 
 
-def test_another_resource_type_is_refused(provider: Told) -> None:
+def test_another_resource_type_is_refused(tmp_path: Path) -> None:
     request = protocol.CheckRequest(URN.replace("PlaybookRun", "PlaybookRan"), {}, inputs(), b"")
-    with pytest.raises(SitewrightError, match="this provider has sitewright:index:PlaybookRun"):
-        asyncio.run(provider.check(request))
+    with pytest.raises(SitewrightError, match="this provider has sitewright:index:PlaybookRun, sitewright:"):
+        asyncio.run(SitewrightProvider(tmp_path).check(request))
 
 
 def test_after_cancel_no_run_starts(tmp_path: Path) -> None:

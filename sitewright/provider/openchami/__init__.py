@@ -1,0 +1,1 @@
+"""OpenCHAMI as resources: groups, configurations, nodes, and what they boot."""
