@@ -5,10 +5,12 @@ test_lab_up_down.py.
 """
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.site import Site
 from tests.lab.conftest import eventually, supervisor
 from tests.lab.test_1_site import answers
@@ -53,6 +55,40 @@ def test_an_image_server_that_is_down(site: Site, shell: Shell, runbook, whole):
     book.wait_for(4, "up", 120)
     book.follow(1, 4, 6)
     book.worked()
+    whole()
+
+
+def test_the_data_of_a_provisioner_come_from_the_site_file(site: Site, shell: Shell, runbook, whole):
+    book = runbook("provisioner-lost-its-data")
+    before = shell.must("kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.bootID}")
+    lost = provisioner(site, check=False)
+    lost.forget_boot("gpu", [node.xname for node in site.nodes])
+    lost.forget_nodes("gpu", [asdict(node) for node in site.nodes])
+    lost.forget_configuration("gpu")
+    lost.forget_group("gpu")
+    book.follow(1, 2)
+    book.worked()
+    assert shell.must("kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.bootID}") == before
+    assert [one.pool for one in provisioner(site).known().values()] == ["gpu"] * len(site.nodes)
+    whole()
+
+
+def test_a_bmc_with_another_password(site: Site, shell: Shell, runbook, whole):
+    book = runbook("bmc-out-of-control")
+    assert site.bmc is not None
+    password = Path(site.bmc.password_file)
+    right = REPOSITORY / "bmc-password.right"
+    right.write_text(password.read_text())
+    try:
+        password.write_text("wrong\n")
+        failed = shell.run(f"sitewright nodes power lab {NODE} status")
+        assert failed.returncode != 0
+        book.quotes("401", failed.stdout)
+        book.follow(2, 3)
+        book.worked()
+    finally:
+        password.write_text(right.read_text())
+        right.unlink()
     whole()
 
 
