@@ -307,7 +307,7 @@ class OpenChami:
         # SMD keeps the NID of a component that is posted again.
         moved = [node for node in nodes if nids.get(node["xname"], node["nid"]) != node["nid"]]
         if missing:
-            body = {"Components": [_component(node) for node in missing], "Force": False}
+            body = {"Components": [component(node) for node in missing], "Force": False}
             self._http.write("smd", "POST", COMPONENTS, body)
         if moved:
             body = {"Components": [{"ID": node["xname"], "NID": node["nid"]} for node in moved]}
@@ -362,7 +362,7 @@ def _differing(what: str, xnames: Collection[str]) -> list[str]:
     return [f"{what} of {folded(xnames)}"] if xnames else []
 
 
-def _component(node: Mapping[str, Any]) -> dict[str, Any]:
+def component(node: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ID": node["xname"],
         "NID": node["nid"],

@@ -44,7 +44,7 @@ def declare(http: Http, nodes: Sequence[Node]) -> list[str]:
         for node in of_bmc:
             if node["mac"] in there[1]:
                 forget_interface(http, node["mac"])
-        http.write("smd", "POST", f"{INVENTORY}/RedfishEndpoints", _endpoint(of_bmc))
+        http.write("smd", "POST", f"{INVENTORY}/RedfishEndpoints", endpoint(of_bmc))
 
     for_each("Redfish endpoints", wanted, write)
     return [node["xname"] for node in differing]
@@ -135,7 +135,7 @@ def _known(http: Http) -> tuple[set[tuple[str, str, str]], set[tuple[str, str, s
     return bmcs, interfaces
 
 
-def _endpoint(nodes: Sequence[Node]) -> dict[str, Any]:
+def endpoint(nodes: Sequence[Node]) -> dict[str, Any]:
     """Of the BMC that all these nodes share."""
     bmc = nodes[0]
     return {

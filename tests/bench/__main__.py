@@ -7,6 +7,7 @@ import click
 
 from sitewright.errors import SitewrightError
 from tests.bench import front, lab_runs, report, serving, under_load
+from tests.bench.declare import declare
 from tests.bench.figure import Figure, progress
 from tests.bench.hostlists import hostlist
 from tests.bench.idle import idle
@@ -16,7 +17,7 @@ from tests.bench.preview import preview
 Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
 MEASURES = (
-    *("hostlist", "preview", "cold", "warm", "nodes", "noop", "idle"),
+    *("hostlist", "declare", "preview", "cold", "warm", "nodes", "noop", "idle"),
     *("gateway", "front", "availability", "hand_over", "training"),
 )
 
@@ -34,6 +35,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
 
     \b
     hostlist  3,000 nodes expanded and folded, beside ClusterShell
+    declare   1 to 3,000 nodes declared to the provisioner, beside a loop of curl (10 minutes)
     preview   `pulumi preview` of example-alps, without any cluster
     cold      `sitewright lab up --deploy` from empty caches (only with --cold)
     warm      the same with full caches, from no lab
@@ -56,6 +58,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     wanted = chosen(only, cold)
     measures: dict[str, Measure] = {
         "hostlist": hostlist,
+        "declare": declare,
         "preview": preview,
         "cold": lab_runs.cold,
         "warm": lab_runs.warm,
