@@ -71,7 +71,7 @@ def _declared(provisioner: Provisioner, nodes: Sequence[dict[str, Any]]) -> tupl
 
 
 def _curl_loop(urls: dict[str, str], nodes: Sequence[dict[str, Any]]) -> int:
-    """Requests. What the services know afterwards is the same: component, BMC with its interface, group, boot parameters."""
+    """Requests. The services know the same afterwards: component, BMC with its interface, group, boot parameters."""
     smd = f"{urls['smd']}/hsm/v2"
     calls = [(f"{smd}/groups", "POST", {"label": "gpu", "exclusiveGroup": EXCLUSIVE, "members": {"ids": []}})]
     for node in nodes:
