@@ -18,6 +18,7 @@ from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.published import make
 from modules.serving import (
     disruption_budget,
+    ending,
     locked_down,
     open_to,
     open_to_watcher,
@@ -163,7 +164,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
     return {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": _grace(spec),
+        **ending(_grace(spec)),
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),

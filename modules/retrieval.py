@@ -15,6 +15,7 @@ from modules.published import make
 from modules.retrieval_spec import RetrievalModel, RetrievalSpec
 from modules.serving import (
     disruption_budget,
+    ending,
     locked_down,
     pods_of,
     service,
@@ -127,7 +128,7 @@ def _pod(spec: RetrievalSpec) -> dict[str, Any]:
     return {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": _grace(spec),
+        **ending(_grace(spec)),
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from modules.gpu_flavours import FLAVOURS, Flavour, FlavourName
-from modules.serving import open_to, toleration
+from modules.serving import ending, open_to, toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL, model_name
 
@@ -76,7 +76,7 @@ def pod(spec: VllmServiceSpec) -> dict[str, Any]:
     return {
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": grace(spec),
+        **ending(grace(spec)),
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool, **(spec.node.selector if spec.node else {})},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 from modules.published import make
 from modules.serving import (
     disruption_budget,
+    ending,
     locked_down,
     open_to_watcher,
     reads_pods,
@@ -143,7 +144,7 @@ def _pod(spec: VllmRouterSpec) -> dict[str, Any]:
     return {
         "enableServiceLinks": False,
         "serviceAccountName": spec.name,
-        "terminationGracePeriodSeconds": _grace(spec),
+        **ending(_grace(spec)),
         "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": {POOL_LABEL: spec.pool, "kubernetes.io/arch": "amd64"},
         **({"tolerations": [toleration(taint) for taint in spec.taints]} if spec.taints else {}),

@@ -163,6 +163,33 @@ def test_a_replica_that_hangs_is_replaced(kubectl, load, host, hangs: str):
     assert last < unready + 15
 
 
+def test_a_replica_that_is_told_to_end_while_it_starts_ends(kubectl):
+    """Process 1 of a pod would ignore it, and use its ten minutes."""
+    spread(kubectl)
+    kubectl("rollout", "restart", "deployment/tiny")
+    before = {pod["metadata"]["name"] for pod in pods(kubectl)}
+    assert eventually(lambda: starting(kubectl, before), 300), "no new replica starts"
+    [name] = starting(kubectl, before)
+    kubectl("delete", "pod", name, "--wait=false")
+    assert eventually(lambda: name not in {pod["metadata"]["name"] for pod in pods(kubectl)}, 90), (
+        "it goes on"
+    )
+    spread(kubectl)
+
+
+def starting(kubectl, before: set[str]) -> list[str]:
+    """New replicas whose program runs and does not answer yet."""
+    return [
+        pod["metadata"]["name"]
+        for pod in pods(kubectl)
+        if pod["metadata"]["name"] not in before
+        and any(
+            one["state"].get("running") and not one["ready"]
+            for one in pod["status"].get("containerStatuses", ())
+        )
+    ]
+
+
 def process_of(node, container: str, which: str) -> str:
     """A process of the container as its node numbers it: the server started the engine."""
     found = node.run(f"grep -ls {container} /proc/[0-9]*/cgroup").stdout.split()

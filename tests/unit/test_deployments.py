@@ -65,3 +65,14 @@ def test_there_are_some():
 def test_the_way_back_is_waited_for(path: Path, manifest):
     """With old ReplicaSets kept, `pulumi up` returned before the first pod had gone back: 30 of 40 answers were old."""
     assert manifest["spec"]["revisionHistoryLimit"] == 0
+
+
+def test_a_program_that_is_told_to_end_while_it_starts_ends():
+    """As process 1 it ignored that for ten minutes, and an update stood still behind it."""
+    serving = [
+        pod
+        for _, manifest in DEPLOYMENTS
+        if (pod := manifest["spec"]["template"]["spec"]).get("terminationGracePeriodSeconds", 0) > 60
+    ]
+    assert len(serving) >= 10
+    assert all(pod["shareProcessNamespace"] for pod in serving)
