@@ -17,7 +17,13 @@ class ProvisionerAccess(Model):
 
     smd: str
     bss: str
+    pcs: str | None = None
     token_file: str | None = None
+
+    @property
+    def of_power(self) -> dict[str, str]:
+        """What a play that switches nodes has to know of it: nothing where BMCs are spoken to directly."""
+        return self.model_dump(include={"pcs", "token_file"}, exclude_none=True) if self.pcs else {}
 
 
 class BmcAccess(Model):
@@ -75,7 +81,11 @@ class NodePool(pulumi.ComponentResource):
             verify="playbooks/verify-power.yml",
             undo="playbooks/power-off-nodes.yml",
             environment=environment,
-            variables={"nodes": [_bmc(node) for node in nodes], **spec.bmc.model_dump()},
+            variables={
+                "nodes": [_bmc(node) for node in nodes],
+                **spec.bmc.model_dump(),
+                **spec.provisioner.of_power,
+            },
             timeout="30m",
             opts=pulumi.ResourceOptions(parent=self, depends_on=[declared]),
         )

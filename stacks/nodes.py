@@ -121,6 +121,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),
             "bss": site.operator_url(provisioner.bss),
+            "pcs": None if provisioner.pcs is None else site.operator_url(provisioner.pcs),
             "token_file": _text(provisioner.token_file),
         },
         "bmc": {

@@ -13,7 +13,8 @@ from sitewright.cli.nodes_replace import replace
 from sitewright.cli.nodes_roll import roll
 from sitewright.errors import SitewrightError
 from sitewright.provisioning.node_states import State, chosen, states
-from sitewright.provisioning.redfish import ACTIONS, Outcome, bmc_of, power_all
+from sitewright.provisioning.power import power_nodes
+from sitewright.provisioning.redfish import ACTIONS, Outcome
 from sitewright.site import load
 from sitewright.site.hostlist import fold
 
@@ -111,7 +112,7 @@ def power(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Switch the power of the nodes of HOSTLIST through their BMCs, and say what happened to each.
+    """Switch the power of the nodes of HOSTLIST, through PCS or their BMCs, and say what happened to each.
 
     \b
     Changes: the nodes' power. What runs on them ends: drain them first (docs/runbooks/drain-a-node.md).
@@ -125,7 +126,7 @@ def power(
     if action not in _LEAVES_IT_ON and not (dry_run or yes):
         click.confirm(f"{action} {len(wanted)} nodes ({names})?", abort=True)
     _progress(f"{action}: {len(wanted)} nodes")
-    done = power_all([bmc_of(site, node) for node in wanted], action, limit, wait, check=dry_run)
+    done = power_nodes(site, wanted, action, limit, wait, check=dry_run)
     _print_outcomes(done, dry_run)
     if failed := [outcome.name for outcome in done if outcome.error]:
         raise SitewrightError(

@@ -14,7 +14,7 @@ from sitewright.kubernetes_api import Missing, call
 from sitewright.lifecycle import cluster_node
 from sitewright.lifecycle.drain import Drain, require_owners
 from sitewright.provisioning.openchami_access import provisioner
-from sitewright.provisioning.redfish import bmc_of, power_all
+from sitewright.provisioning.power import power_nodes
 from sitewright.site import Node, Site
 from sitewright.site.hostlist import fold
 
@@ -65,7 +65,7 @@ def reassign(
     """
     services = provisioner(site, check=False)
     _drain([move.node.xname for move in wanted if move.joined], drain_timeout, force, tell)
-    for outcome in power_all([bmc_of(site, move.node) for move in wanted], "off"):
+    for outcome in power_nodes(site, [move.node for move in wanted], "off"):
         if outcome.error or outcome.after != "Off":
             raise SitewrightError(
                 f"{outcome.name}: {outcome.error or f'is {outcome.after} after off'}",

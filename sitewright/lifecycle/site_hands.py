@@ -9,7 +9,8 @@ from sitewright.lifecycle.drain import Drain, require_owners
 from sitewright.lifecycle.join import join
 from sitewright.lifecycle.playbooks import Errors, run_on
 from sitewright.provisioning.openchami_access import provisioner
-from sitewright.provisioning.redfish import ACTIONS, bmc_of, power_all
+from sitewright.provisioning.power import power_nodes
+from sitewright.provisioning.redfish import ACTIONS
 from sitewright.site import Pool, Site
 
 HEALTH = "playbooks/check-nodes.yml"
@@ -55,7 +56,7 @@ class SiteHands:
         by_name = {node.xname: node for node in self.site.nodes}
         wanted = ACTIONS[action]
         assert wanted is not None
-        done = power_all([bmc_of(self.site, by_name[name]) for name in nodes], action)
+        done = power_nodes(self.site, [by_name[name] for name in nodes], action)
         return {
             one.name: str(one.error or f"{one.name} is {one.after} after {action}: {one.detail}")
             for one in done

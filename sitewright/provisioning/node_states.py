@@ -10,7 +10,7 @@ from sitewright.errors import SitewrightError
 from sitewright.kubernetes_api import call, load_kubeconfig
 from sitewright.provisioning.openchami import Known
 from sitewright.provisioning.openchami_access import provisioner
-from sitewright.provisioning.redfish import bmc_of, power_all
+from sitewright.provisioning.power import power_nodes
 from sitewright.site import Node, Site
 from sitewright.site.hostlist import expand
 from sitewright.site.messages import did_you_mean
@@ -66,7 +66,7 @@ def chosen(site: Site, hostlist: str | None, pool: str | None = None) -> list[No
 
 def states(site: Site, nodes: Sequence[Node], limit: int = 16) -> list[State]:
     """All three, for each node. limit: BMCs asked at a time. What does not answer is a problem of its nodes."""
-    powers = power_all([bmc_of(site, node) for node in nodes], "status", limit=limit)
+    powers = power_nodes(site, nodes, "status", limit)
     known, silent = _asked(lambda: provisioner(site).known())
     joined, away = _asked(cluster_nodes)
     common = [problem for problem in (silent, away) if problem]

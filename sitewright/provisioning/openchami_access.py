@@ -13,12 +13,18 @@ def provisioner(site: Site, check: bool = True) -> OpenChami:
     if site.provisioner is None:
         raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
     found = site.provisioner
+    given = token(site)
+    smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
+    return OpenChami(Services(smd, bss, cloud_init, given), check)
+
+
+def token(site: Site) -> str | None:
+    """The JWT for the provisioner; None where it wants none. Raises: SitewrightError for a file that cannot be read."""
+    file = site.provisioner.token_file if site.provisioner else None
     try:
-        token = Path(found.token_file).read_text().strip() if found.token_file else None
+        return Path(file).read_text().strip() if file else None
     except OSError as error:
         raise SitewrightError(
-            f"cannot read the provisioner's token from {found.token_file}: {error.strerror}",
+            f"cannot read the provisioner's token from {file}: {error.strerror}",
             "provisioner.token_file in the site file names it.",
         ) from error
-    smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
-    return OpenChami(Services(smd, bss, cloud_init, token), check)

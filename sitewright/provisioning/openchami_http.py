@@ -25,6 +25,7 @@ class Services:
     bss: str
     cloud_init: str
     token: str | None = None
+    pcs: str = ""
 
 
 class Held(SitewrightError):
@@ -66,7 +67,13 @@ class Http:
         return None if self._check else self.call(service, method, path, body, accept)
 
     def call(
-        self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
+        self,
+        service: str,
+        method: str,
+        path: str,
+        body: object = None,
+        accept: tuple[int, ...] = (),
+        tries: int = TRIES,
     ) -> httpx.Response:
         """Raises: SitewrightError naming the service, the request and its answer, for 4xx at once."""
         pauses = tenacity.wait_exponential_jitter(
@@ -74,7 +81,7 @@ class Http:
         )
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BusyError),
-            stop=tenacity.stop_after_attempt(TRIES),
+            stop=tenacity.stop_after_attempt(tries),
             wait=pauses,
             reraise=True,
         )

@@ -155,6 +155,8 @@ class Provisioner(Model):
     """OpenCHAMI BSS"""
     cloud_init: BootUrl
     """OpenCHAMI cloud-init server, as nodes reach it"""
+    pcs: Url | None = None
+    """OpenCHAMI power control, which speaks to the BMCs; default: none (they are spoken to directly)"""
     token_file: SitePath | None = None
     """file that holds a JWT; default: none (no authentication)"""
 

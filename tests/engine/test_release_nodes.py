@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 REPOSITORY = Path(__file__).parents[2]
 PARTS = (
     *("release-nodes.yml", "tasks/remove.yml", "tasks/power.yml"),
-    *("library/openchami_forget.py", "library/openchami_others.py", "library/redfish_power.py"),
+    *("library/openchami_forget.py", "library/openchami_others.py", "library/node_power.py"),
 )
 STAYS, LEAVES = "x1000c0s0b0n0", "x1000c0s0b1n0"
 INVENTORY = "#!/bin/sh\ncat <<'EOF'\n{}\nEOF\n"

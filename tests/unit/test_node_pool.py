@@ -133,6 +133,14 @@ def test_bmcs_are_told_by_url_and_the_password_by_its_file():
     }
 
 
+def test_a_site_with_power_control_has_it_switch_the_nodes():
+    told = PROVISIONER | {"pcs": "http://10.77.0.1/pcs", "token_file": "/secrets/jwt"}
+    found = runs(provisioner=told)
+    for name in ("power-gpu", "release-gpu"):
+        assert found[name]["variables"]["pcs"] == "http://10.77.0.1/pcs"
+        assert found[name]["variables"]["token_file"] == "/secrets/jwt"
+
+
 def test_other_labels_reach_nodes_that_run_and_those_that_boot_later_and_nothing_is_switched():
     before, after = runs(), runs(labels={"sitewright.dev/pool": "gpu", "rack": "1"})
     assert [name for name in before if before[name] != after[name]] == ["gpu-cloud-init", "join-gpu"]

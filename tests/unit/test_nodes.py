@@ -29,8 +29,8 @@ class Site:
         self.joined = {name: joined() for name in (FIRST, SECOND)}
         self.asked: list[tuple[str, list[str], bool]] = []
 
-    def power_all(self, bmcs, action, limit=16, wait=60.0, check=False):
-        names = [bmc.name for bmc in bmcs]
+    def power_nodes(self, _, nodes, action, limit=16, wait=60.0, check=False):
+        names = [node.xname for node in nodes]
         self.asked.append((action, names, check))
         return [self._outcome(name, action) for name in names]
 
@@ -50,10 +50,8 @@ def answer(value):
 @pytest.fixture
 def site(monkeypatch, tmp_path) -> Site:
     made = Site()
-    monkeypatch.setattr(node_states, "power_all", made.power_all)
-    monkeypatch.setattr("sitewright.cli.nodes.power_all", made.power_all)
-    for module in (node_states, __import__("sitewright.cli.nodes", fromlist=["bmc_of"])):
-        monkeypatch.setattr(module, "bmc_of", lambda _, node: type("Bmc", (), {"name": node.xname}))
+    monkeypatch.setattr(node_states, "power_nodes", made.power_nodes)
+    monkeypatch.setattr("sitewright.cli.nodes.power_nodes", made.power_nodes)
     monkeypatch.setattr(
         node_states, "provisioner", lambda _: type("P", (), {"known": lambda _: answer(made.known)})()
     )

@@ -1,16 +1,18 @@
 #!/usr/bin/python
-"""Ansible module: the power of many nodes through their BMCs. The work is done by sitewright.provisioning.redfish."""
+"""Ansible module: the power of many nodes. The work is done by sitewright.provisioning, redfish or pcs."""
 
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from sitewright.errors import SitewrightError
+from sitewright.provisioning.pcs import Pcs
 from sitewright.provisioning.redfish import ACTIONS, Bmc, Outcome, power_all
 
 DOCUMENTATION = r"""
-module: redfish_power
-short_description: Switch the power of nodes by Redfish
+module: node_power
+short_description: Switch the power of nodes by Redfish, or by PCS where there is one
 description:
   - Brings each node's power where O(action) leads, at most O(limit) at a time, and waits until it is there.
   - A node that is there already is left alone. A node that fails does not stop the others; the task fails at
@@ -29,6 +31,8 @@ options:
   username: {type: str, required: true, description: Redfish user}
   password: {type: str, required: true, description: Its password}
   ca_file: {type: path, description: "CA that signed the BMCs' certificates; by default those of the system"}
+  pcs: {type: str, description: "Base URL of PCS, which then speaks to the BMCs"}
+  token: {type: str, description: A JWT for it}
   action:
     description:
       - C(on) and C(running) switch on, C(off) cuts the power, C(shutdown) asks the operating system,
@@ -42,7 +46,7 @@ options:
 
 EXAMPLES = r"""
 - name: Switch the nodes on
-  redfish_power:
+  node_power:
     nodes: [{xname: x1000c0s0b0n0, url: "https://10.77.0.160:8443"}]
     username: admin
     password: "{{ lookup('ansible.builtin.file', site_bmc.password_file) }}"
@@ -79,6 +83,8 @@ ARGUMENTS: dict[str, Any] = {
     "username": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
     "ca_file": {"type": "path"},
+    "pcs": {"type": "str"},
+    "token": {"type": "str", "no_log": True},
     "action": {"type": "str", "required": True, "choices": list(ACTIONS)},
     "limit": {"type": "int", "default": 16},
     "timeout": {"type": "float", "default": 60},
@@ -122,12 +128,21 @@ def line_of(entry: dict[str, Any]) -> str:
     return f"{entry['xname']}: {what}" + (f" ({entry['detail']})" if entry["detail"] else "")
 
 
+def outcomes_of(arguments: dict[str, Any], check: bool) -> list[Outcome]:
+    action, timeout = arguments["action"], arguments["timeout"]
+    if not arguments["pcs"]:
+        return power_all(bmcs_of(arguments), action, arguments["limit"], timeout, check)
+    names = [node["xname"] for node in arguments["nodes"]]
+    try:
+        return Pcs(arguments["pcs"], arguments["token"]).power(names, action, timeout, check)
+    except SitewrightError as error:
+        return [Outcome(name, action, error=error) for name in names]
+
+
 def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     arguments = module.params
-    outcomes = power_all(
-        bmcs_of(arguments), arguments["action"], arguments["limit"], arguments["timeout"], module.check_mode
-    )
+    outcomes = outcomes_of(arguments, module.check_mode)
     nodes = [entry_of(outcome) for outcome in outcomes]
     results = {
         "nodes": nodes,

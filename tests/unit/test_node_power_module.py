@@ -1,4 +1,4 @@
-"""The Ansible module redfish_power: what it hands to sitewright.provisioning.redfish, and what it gives back."""
+"""The Ansible module node_power: what it hands to sitewright.provisioning.redfish, and what it gives back."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 from sitewright.provisioning.redfish import ACTIONS, Bmc, Outcome, RedfishError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "playbooks" / "library"))
-import redfish_power
+import node_power
 
 NODES = [
     {"xname": "x1000c0s0b0n0", "url": "https://10.77.0.160:8443"},
@@ -38,11 +38,11 @@ def run(
 ) -> tuple[Recorder, dict[str, Any]]:
     """Run the module as Ansible does. Returns what was asked and the module's result."""
     recorder, out = Recorder(outcomes), io.StringIO()
-    monkeypatch.setattr(redfish_power, "power_all", recorder)
+    monkeypatch.setattr(node_power, "power_all", recorder)
     monkeypatch.setattr(sys, "stdout", out)
     arguments = {"nodes": NODES, "username": "admin", "password": "canary", "action": "on"} | extra
     with patch_module_args(arguments), pytest.raises(SystemExit):
-        redfish_power.main()
+        node_power.main()
     return recorder, json.loads(out.getvalue())
 
 
@@ -95,6 +95,6 @@ def test_the_password_is_not_in_the_result(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_actions_are_those_of_the_client_and_documented() -> None:
-    documented = yaml.safe_load(redfish_power.DOCUMENTATION)["options"]
-    assert redfish_power.ARGUMENTS["action"]["choices"] == documented["action"]["choices"] == list(ACTIONS)
-    assert set(documented) == set(redfish_power.ARGUMENTS)
+    documented = yaml.safe_load(node_power.DOCUMENTATION)["options"]
+    assert node_power.ARGUMENTS["action"]["choices"] == documented["action"]["choices"] == list(ACTIONS)
+    assert set(documented) == set(node_power.ARGUMENTS)
