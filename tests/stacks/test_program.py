@@ -293,6 +293,19 @@ def test_what_rke2s_nodes_join_with_is_a_secret_of_the_service_that_hands_it_out
     assert "agent_tokens" in alps.secret_outputs
 
 
+def test_what_rke2s_nodes_read_when_they_join_holds_no_secret(alps):
+    joined = plain(alps.playbooks()["join-tds"]["variables"])
+    told = json.loads(joined["settings"])
+    assert told["rke2"]["version"] == "1.37.2+rke2r1"
+    assert told["rke2"]["config"]["server"] == "https://10.100.0.101:9345"
+    assert told["memory"]["tmpfs"].keys() == {"/var/lib/rancher", "/var/lib/kubelet"}
+    assert "authentication" not in told["kubelet"], "RKE2 says that itself"
+    secret = plain(alps.of("Secret")["tds-node-identity-secret-rke2"])["stringData"]
+    declared = plain(alps.playbooks()["declare-tds"]["variables"])
+    for run in (joined, declared):
+        assert not any(text in json.dumps(run) for text in secret.values())
+
+
 def test_the_image_of_rke2s_nodes_holds_the_release_of_their_cluster(alps):
     image = alps.playbooks()["boot-image-compute-rke2"]
     variables = plain(image["variables"])
