@@ -7,11 +7,21 @@ from modules.spec import DNS_LABEL, Model
 from sitewright.provider import PlaybookRun
 
 
+class Rke2Release(Model):
+    version: str = Field(
+        pattern=r"^\d+\.\d+\.\d+\+rke2r\d+$", description="of the cluster, without the leading v"
+    )
+    artifacts: str = Field(
+        pattern=r"^(https?://|/)\S+$", description="the site's mirror, as the operator's machine reaches it"
+    )
+
+
 class BootImageSpec(Model):
     name: str = Field(pattern=DNS_LABEL, description="recipe is images/boot/<name>/recipe.yaml")
     publish_dir: str = Field(description="directory the image server serves")
     url: str = Field(pattern=r"^https?://\S+$", description="URL of that directory as nodes reach it")
     registry: str = Field(pattern=r"^https?://[^/\s]+$", description="as nodes reach it")
+    rke2: Rke2Release | None = Field(None, description="of an image with the layer rke2_agent")
 
 
 class BootImage(pulumi.ComponentResource):
@@ -39,6 +49,7 @@ class BootImage(pulumi.ComponentResource):
                 "url": spec.url,
                 "registry": spec.registry,
                 "pause_image": pause_image,
+                **_release(spec),
             },
             # The recipe, and the roles it names as layers.
             files=[
@@ -46,6 +57,7 @@ class BootImage(pulumi.ComponentResource):
                 "images/common/**",
                 "playbooks/roles/container_runtime/**",
                 "playbooks/roles/kubernetes_node/**",
+                "playbooks/roles/rke2_agent/**",
                 "playbooks/roles/boot_node/**",
             ],
             timeout="30m",
@@ -56,3 +68,7 @@ class BootImage(pulumi.ComponentResource):
         )
         self.digest: pulumi.Output[str] = built.result("digest")
         self.register_outputs({"digest": self.digest})
+
+
+def _release(spec: BootImageSpec) -> dict[str, str]:
+    return {f"rke2_{name}": value for name, value in spec.rke2.model_dump().items()} if spec.rke2 else {}

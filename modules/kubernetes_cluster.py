@@ -103,18 +103,21 @@ def render_kubeadm(spec: KubernetesClusterSpec) -> str:
     return yaml.safe_dump_all([init, cluster, kubelet], sort_keys=False)
 
 
+def rke2_registries(registry: str) -> dict[str, Any]:
+    """registries.yaml of servers and nodes: images come from the site's registry, whatever host their name has."""
+    return {"mirrors": {"*": {"endpoint": [registry]}}}
+
+
 def render_rke2(spec: KubernetesClusterSpec) -> dict[str, str]:
-    """RKE2's files by what they are for: first_server, server, agent, registries.
+    """The files of RKE2's servers by what they are for: first_server, server, registries.
 
     No file holds a token: `token-file` and `agent-token-file` name the files the role fills from secrets.
     Source: RKE2 documentation, configuration file and air-gap installation.
     """
-    common: dict[str, Any] = {
+    server: dict[str, Any] = {
         "token-file": "/etc/rancher/rke2/token",
         "write-kubeconfig-mode": "0600",
         "selinux": False,
-    }
-    server = common | {
         "agent-token-file": "/etc/rancher/rke2/agent-token",
         "system-default-registry": spec.registry_host,
         "cni": "cilium",
@@ -125,19 +128,10 @@ def render_rke2(spec: KubernetesClusterSpec) -> dict[str, str]:
         "tls-san": sorted({str(spec.endpoint), spec.operator_host}),
     }
     join = {"server": f"https://{spec.endpoint}:{RKE2_JOIN_PORT}"}
-    agent = join | {
-        "token-file": "/etc/rancher/rke2/agent-token",
-        "data-dir": "/var/lib/rancher/rke2",
-        # A tmpfs is mounted there before the service starts; overlay on overlay is refused.
-        "snapshotter": "overlayfs",
-        "selinux": False,
-    }
-    registries = {"mirrors": {"*": {"endpoint": [spec.registry]}}}
     files = {
         "first_server": server,
         "server": join | server,
-        "agent": agent,
-        "registries": registries,
+        "registries": rke2_registries(spec.registry),
     }
     return {name: yaml.safe_dump(content, sort_keys=False) for name, content in files.items()}
 
@@ -149,6 +143,7 @@ class KubernetesCluster(pulumi.ComponentResource):
     machines: identity of each VM by name. Another one is another machine with an empty disk, which the
               playbook has to bring into the cluster.
     ready:    what everything on the cluster depends on.
+    agent_token: secret with which RKE2's agents join; None of another distribution.
     """
 
     def __init__(
@@ -160,14 +155,17 @@ class KubernetesCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:KubernetesCluster", spec.name, None, opts)
+        self.agent_token = (
+            self._token(f"{spec.name}-rke2-agent-token") if spec.distribution == "rke2" else None
+        )
         configuration = (
             {"kubeadm_configuration": render_kubeadm(spec)}
-            if spec.distribution == "kubeadm"
+            if self.agent_token is None
             else {
                 "rke2_files": render_rke2(spec),
                 "rke2_artifacts": spec.artifacts,
                 "rke2_token": self._token(f"{spec.name}-rke2-token"),
-                "rke2_agent_token": self._token(f"{spec.name}-rke2-agent-token"),
+                "rke2_agent_token": self.agent_token,
             }
         )
         self.ready = PlaybookRun(

@@ -5,6 +5,7 @@ provisioner knows its address, because it has just fetched its boot script, beca
 per boot. docs/node-identity.md says what that keeps out and what not.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from modules.spec import DNS_LABEL, MEBI, Model, quantity
 
 NAME = NAMESPACE = "node-identity"
 PORT = 9444
-PROGRAM_PATH, TOKEN_PATH, TLS_PATH = "/program", "/run/provisioner", "/run/tls"
+PROGRAM_PATH, TOKEN_PATH, TLS_PATH, RKE2_PATH = "/program", "/run/provisioner", "/run/tls", "/run/rke2"
+RKE2_SECRET = f"{NAME}-rke2"
 TLS_HOST_PATH = "/etc/kubernetes/pki/node-identity"  # role control_plane makes key and certificate there
 LABELS = {"app.kubernetes.io/name": NAME}
 MEMORY = 160 * MEBI
@@ -34,6 +36,7 @@ class NodeIdentitySpec(Model):
     bss: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
     image: str = Field("", description="known once the registry is filled")
     has_token: bool = Field(False, description="the provisioner asks for a JWT")
+    rke2: bool = Field(False, description="its nodes run RKE2's agent, and get what that joins with")
     boot_seconds: int = Field(
         900, ge=60, le=86400, description="how long after its boot script a node may ask"
     )
@@ -56,7 +59,11 @@ def render(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
 
 
 class NodeIdentity(pulumi.ComponentResource):
-    """Answers on each control plane once `ready` are there. image: by digest. token: a JWT, secret; None: none."""
+    """Answers on each control plane once `ready` are there. image: by digest. token: a JWT, secret; None: none.
+
+    rke2: secrets `agent-token`, which agents join with, and `password-key`, which the passwords of nodes are made
+    of; another key is another password of each node, which RKE2 refuses. None: no cluster of RKE2.
+    """
 
     def __init__(
         self,
@@ -64,16 +71,20 @@ class NodeIdentity(pulumi.ComponentResource):
         spec: NodeIdentitySpec,
         image: pulumi.Input[str],
         token: pulumi.Input[str] | None = None,
+        rke2: Mapping[str, pulumi.Input[str]] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:NodeIdentity", name, None, opts)
-        namespace, *others = render(spec.model_copy(update={"has_token": token is not None}))
-        secret = [] if token is None else [_token(spec, token)]
+        known = {"has_token": token is not None, "rke2": rke2 is not None}
+        namespace, *others = render(spec.model_copy(update=known))
+        secrets = [] if token is None else [_secret(spec, NAME, {"token": token})]
+        secrets += [] if rke2 is None else [_secret(spec, RKE2_SECRET, rke2)]
         self.ready: list[pulumi.Resource] = []
-        for manifest in (namespace, *secret, *others):
+        for manifest in (namespace, *secrets, *others):
             if manifest["kind"] == "DaemonSet":
                 manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
-            identity = f"{name}-{manifest['kind'].lower()}"
+            again = "-rke2" if manifest["metadata"]["name"] == RKE2_SECRET else ""
+            identity = f"{name}-{manifest['kind'].lower()}{again}"
             self.ready.append(Manifest(manifest, identity, pulumi.ResourceOptions(parent=self)))
         self.register_outputs({})
 
@@ -109,13 +120,13 @@ def _binding(role: str, metadata: dict[str, Any], spec: NodeIdentitySpec) -> dic
     }
 
 
-def _token(spec: NodeIdentitySpec, token: pulumi.Input[str]) -> dict[str, Any]:
+def _secret(spec: NodeIdentitySpec, name: str, data: Mapping[str, pulumi.Input[str]]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _metadata(spec),
+        "metadata": {**_metadata(spec), "name": name},
         "type": "Opaque",
-        "stringData": {"token": token},
+        "stringData": dict(data),
     }
 
 
@@ -142,7 +153,7 @@ def _pod(spec: NodeIdentitySpec) -> dict[str, Any]:
         "enableServiceLinks": False,
         # The address of who asks must be the node's own: no Service, no load balancer, no pod network in between.
         "hostNetwork": True,
-        "nodeSelector": {"node-role.kubernetes.io/control-plane": ""},
+        "affinity": _on_control_planes(),
         "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
         # Without it no node comes back.
         "priorityClassName": "system-cluster-critical",
@@ -152,8 +163,16 @@ def _pod(spec: NodeIdentitySpec) -> dict[str, Any]:
             {"name": "program", "configMap": {"name": _program(spec)["metadata"]["name"], "items": items}},
             {"name": "tls", "hostPath": {"path": TLS_HOST_PATH, "type": "Directory"}},
             *([{"name": "token", "secret": {"secretName": NAME}}] if spec.has_token else []),
+            *([{"name": "rke2", "secret": {"secretName": RKE2_SECRET}}] if spec.rke2 else []),
         ],
     }
+
+
+def _on_control_planes() -> dict[str, Any]:
+    """By the label's key: kubeadm gives it no value, RKE2 the value `true`."""
+    marked = {"matchExpressions": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}
+    required = {"nodeSelectorTerms": [marked]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
 def _program(spec: NodeIdentitySpec) -> dict[str, Any]:
@@ -165,7 +184,8 @@ def _item(name: str) -> dict[str, str]:
 
 
 def _container(spec: NodeIdentitySpec) -> dict[str, Any]:
-    token = [{"name": "token", "mountPath": TOKEN_PATH, "readOnly": True}] if spec.has_token else []
+    secrets = [*(["token"] if spec.has_token else []), *(["rke2"] if spec.rke2 else [])]
+    paths = {"token": TOKEN_PATH, "rke2": RKE2_PATH}
     return {
         "name": NAME,
         "image": spec.image,
@@ -189,7 +209,7 @@ def _container(spec: NodeIdentitySpec) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "program", "mountPath": PROGRAM_PATH, "readOnly": True},
             {"name": "tls", "mountPath": TLS_PATH, "readOnly": True},
-            *token,
+            *({"name": name, "mountPath": paths[name], "readOnly": True} for name in secrets),
         ],
     }
 
@@ -214,6 +234,7 @@ def _environment(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
         # The API server of the same machine: needs neither kube-proxy nor another control plane.
         "KUBERNETES_SERVICE_PORT": str(API_PORT),
         **({"PROVISIONER_TOKEN_FILE": f"{TOKEN_PATH}/token"} if spec.has_token else {}),
+        **({"RKE2_SECRETS": RKE2_PATH, "TLS_CLIENTS": f"{TLS_PATH}/clients.crt"} if spec.rke2 else {}),
     }
     own = [{"name": name, **here} for name in ("ADDRESS", "KUBERNETES_SERVICE_HOST")]
     return [*own, *({"name": name, "value": value} for name, value in plain.items())]

@@ -44,6 +44,7 @@ class NodePoolSpec(Model):
         min_length=1, description="URLs of the service that gives nodes their identity, one per control plane"
     )
     memory: node_join.NodeMemory
+    rke2: node_join.Rke2Join | None = Field(None, description="of a cluster of this distribution")
     ssh_public_key: str
     provisioner: ProvisionerAccess
     bmc: BmcAccess
@@ -71,7 +72,14 @@ class NodePool(pulumi.ComponentResource):
         nodes = list(spec.nodes)
         settings = pulumi.Output.all(cluster["endpoint"], cluster["ca_certificate"]).apply(
             lambda known: node_join.settings(
-                known[0], known[1], spec.identity, spec.dns_address, spec.labels, spec.taints, spec.memory
+                known[0],
+                known[1],
+                spec.identity,
+                spec.dns_address,
+                spec.labels,
+                spec.taints,
+                spec.memory,
+                spec.rke2,
             )
         )
         declared = self._declared(spec, environment, pulumi.Output.from_input(boot), settings)

@@ -31,7 +31,7 @@ def main() -> None:
     if "clusters" in layers:
         handles = clusters(site, machines)
     elif {"platform", "nodes", "services"} & set(layers):
-        handles = clusters_of(config.require("infrastructure"), [cluster.name for cluster in site.clusters])
+        handles = clusters_of(config.require("infrastructure"), site.clusters)
     else:
         handles = {}
     networked = platform(site, handles) if "platform" in layers else PlatformHandle()
@@ -47,6 +47,9 @@ def main() -> None:
         },
     )
     pulumi.export("kubeconfigs", {name: c.kubeconfig for name, c in handles.items()})
+    tokens = {name: c.agent_token for name, c in handles.items() if c.agent_token is not None}
+    if tokens:
+        pulumi.export("agent_tokens", tokens)
     pulumi.export("nodes", _node_table(site, pools))
     pulumi.export("models", served.models)
     if served.keys:

@@ -76,6 +76,7 @@ def _cluster(
         images=images,
         provider=kubernetes_provider(cluster.name, made.kubeconfig),
         ready=[made.ready],
+        agent_token=made.agent_token,
     )
 
 

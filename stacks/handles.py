@@ -9,6 +9,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from sitewright.site import Cluster
+
 
 @dataclass(frozen=True)
 class VirtualMachines:
@@ -20,7 +22,8 @@ class VirtualMachines:
 
 @dataclass(frozen=True)
 class ClusterHandle:
-    """From clusters. kubeconfig is a secret; images: references by digest."""
+    """From clusters. kubeconfig is a secret; images: references by digest; agent_token: secret with which RKE2's
+    agents join, None of another distribution."""
 
     name: str
     kubeconfig: pulumi.Output[str]
@@ -29,6 +32,7 @@ class ClusterHandle:
     images: pulumi.Output[dict[str, str]]
     provider: kubernetes.Provider
     ready: Sequence[pulumi.Resource] = ()
+    agent_token: pulumi.Output[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,24 @@ def kubernetes_provider(
     )
 
 
-def clusters_of(stack: str, names: Sequence[str]) -> dict[str, ClusterHandle]:
+def clusters_of(stack: str, clusters: Sequence[Cluster]) -> dict[str, ClusterHandle]:
     """The clusters another stack made; `stack` is its name, such as `prod-infra`."""
     reference = pulumi.StackReference(f"organization/{pulumi.get_project()}/{stack}")
-    clusters, kubeconfigs = reference.require_output("clusters"), reference.require_output("kubeconfigs")
-    return {name: _from_outputs(name, clusters[name], kubeconfigs[name]) for name in names}
+    made, kubeconfigs = reference.require_output("clusters"), reference.require_output("kubeconfigs")
+    handles = {}
+    for cluster in clusters:
+        token = (
+            reference.require_output("agent_tokens")[cluster.name] if cluster.distribution == "rke2" else None
+        )
+        handles[cluster.name] = _from_outputs(
+            cluster.name, made[cluster.name], kubeconfigs[cluster.name], token
+        )
+    return handles
 
 
-def _from_outputs(name: str, cluster: pulumi.Output[Any], kubeconfig: pulumi.Output[Any]) -> ClusterHandle:
+def _from_outputs(
+    name: str, cluster: pulumi.Output[Any], kubeconfig: pulumi.Output[Any], token: pulumi.Output[Any] | None
+) -> ClusterHandle:
     return ClusterHandle(
         name=name,
         kubeconfig=kubeconfig,
@@ -88,4 +102,5 @@ def _from_outputs(name: str, cluster: pulumi.Output[Any], kubeconfig: pulumi.Out
         ca_certificate=cluster["ca_certificate"],
         images=cluster["images"],
         provider=kubernetes_provider(name, kubeconfig),
+        agent_token=token,
     )

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 import pulumi
+import pulumi_random
 
-from modules.boot_image import BootImage, BootImageSpec
+from modules.boot_image import BootImage, BootImageSpec, Rke2Release
 from modules.node_identity import NodeIdentity, NodeIdentitySpec
 from modules.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
 from sitewright.provisioning.joining import join_facts
 from sitewright.site import Pool, Site
+from sitewright.site.checks.distributions import rke2_clusters
 from stacks.access import environment, provisioner_token, redfish_url, ssh_public_key
 from stacks.handles import ClusterHandle, NodePoolHandle
 
@@ -50,7 +52,16 @@ def _image(site: Site, name: str) -> BootImageSpec:
         publish_dir=str(site.image_server.publish_dir),
         url=site.image_server.url,
         registry=site.registry.endpoint,
+        rke2=_rke2_release(site, name),
     )
+
+
+def _rke2_release(site: Site, image: str) -> Rke2Release | None:
+    """Of the cluster whose nodes boot the image; None of an image with another kubelet."""
+    clusters = rke2_clusters(site, image)
+    if not clusters:
+        return None
+    return Rke2Release(version=clusters[0].version, artifacts=site.operator_url(str(clusters[0].artifacts)))
 
 
 def _cloud_init_defaults(site: Site) -> PlaybookRun:
@@ -101,8 +112,18 @@ def _identity(site: Site, cluster: ClusterHandle) -> list[pulumi.Resource]:
         spec,
         cluster.images["node-identity"],
         None if token is None else pulumi.Output.secret(token),
+        _rke2_secrets(cluster),
         opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=cluster.ready),
     ).ready
+
+
+def _rke2_secrets(cluster: ClusterHandle) -> dict[str, pulumi.Input[str]] | None:
+    """What its nodes join with; None where they do with their certificate alone. The key outlives every node, and so
+    do the passwords made of it."""
+    if cluster.agent_token is None:
+        return None
+    key = pulumi_random.RandomPassword(f"{cluster.name}-rke2-node-passwords", length=48, special=False)
+    return {"agent-token": cluster.agent_token, "password-key": pulumi.Output.secret(key.result)}
 
 
 def _spec(site: Site, pool: Pool) -> dict[str, Any]:

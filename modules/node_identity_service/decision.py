@@ -5,11 +5,19 @@ import time
 from dataclasses import dataclass
 
 from modules.node_identity_service import certificate_request
+from modules.node_identity_service.certificate_request import GROUP, PREFIX
 from modules.node_identity_service.cluster import Cluster
 from modules.node_identity_service.provisioner import Provisioner
-from modules.node_identity_service.refusals import RUNNING, STALE_BOOT, Refused
+from modules.node_identity_service.refusals import (
+    NO_CERTIFICATE,
+    OTHER_NAME,
+    RUNNING,
+    STALE_BOOT,
+    Refused,
+)
 
 KUBELET_PORT = 10250
+Subject = tuple[tuple[str, str], ...]
 CLOCKS_DIFFER = 60  # seconds by which the provisioner's clock may be ahead
 
 
@@ -43,6 +51,20 @@ class Rules:
         await self._require_not_running(xname, address)
         await self.cluster.claim(xname, epoch, digest)
         return Granted(await self.cluster.sign(xname, epoch, digest, pem), xname, epoch)
+
+    async def recognise(self, address: str, subject: Subject) -> str:
+        """The node at this address, whose certificate the client has. subject: of that; empty where it showed none.
+
+        Raises: Refused. Not asked is how long ago it booted: who has the key of a node's certificate is the node.
+        """
+        xname = await self.provisioner.xname(address)
+        if not subject:
+            raise Refused(NO_CERTIFICATE, "this is for a node that shows the certificate it got here")
+        wanted = {("organizationName", GROUP), ("commonName", PREFIX + xname)}
+        if len(subject) != len(wanted) or set(subject) != wanted:
+            raise Refused(OTHER_NAME, f"the certificate is not of exactly {PREFIX}{xname} in {GROUP}")
+        await self.provisioner.require_member(xname, self.pools)
+        return xname
 
     def _require_fresh(self, xname: str, epoch: int) -> None:
         age = time.time() - epoch

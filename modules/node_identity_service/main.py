@@ -1,13 +1,17 @@
 """HTTPS for nodes that boot: who am I, and a certificate for that name.
 
 `GET /v1/node` gives `{"xname", "address"}` of whoever asks; `POST /v1/certificate`, with a request in PEM as its body,
-gives `{"certificate"}`. A refusal is `{"code", "reason"}`, see refusals.py. Each decision is one JSON line of the log.
+gives `{"certificate"}`. In an RKE2 cluster `GET /v1/rke2`, asked with that certificate as the client's own, gives
+`{"agent_token", "node_password"}`. A refusal is `{"code", "reason"}`, see refusals.py. Each decision is one JSON line
+of the log.
 """
 
 import hashlib
 import json
 import os
+import ssl
 import time
+from pathlib import Path
 
 import httpx
 import uvicorn
@@ -19,6 +23,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from modules.node_identity_service.cluster import Cluster, api_of_this_machine
 from modules.node_identity_service.decision import KUBELET_PORT, Rules
+from modules.node_identity_service.peers import PEERS, WithPeer
 from modules.node_identity_service.provisioner import Provisioner
 from modules.node_identity_service.refusals import (
     RETRY_AFTER,
@@ -28,6 +33,7 @@ from modules.node_identity_service.refusals import (
     TRY_AGAIN,
     Refused,
 )
+from modules.node_identity_service.rke2 import Rke2
 
 LARGEST_BODY = 8 * 1024  # bytes; a request of a P-256 key has about 500
 LARGEST_LOAD = 256  # connections at once, beyond which the answer is 503
@@ -48,7 +54,7 @@ class Limiter:
             raise Refused(TOO_OFTEN, f"{address} asks more often than {self._rate}")
 
 
-def build(rules: Rules, limiter: Limiter) -> FastAPI:
+def build(rules: Rules, limiter: Limiter, rke2: Rke2 | None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(Refused)
@@ -82,7 +88,21 @@ def build(rules: Rules, limiter: Limiter) -> FastAPI:
         _log(request, "granted", xname=granted.xname, boot=granted.epoch, certificate=digest)
         return {"certificate": granted.certificate}
 
+    if rke2 is not None:
+        _hand_out(app, rules, limiter, rke2)
     return app
+
+
+def _hand_out(app: FastAPI, rules: Rules, limiter: Limiter, rke2: Rke2) -> None:
+    @app.get("/v1/rke2")
+    async def secrets(request: Request) -> dict[str, str]:
+        assert request.client is not None
+        address = _address(request)
+        limiter.count(address)
+        xname = await rules.recognise(address, PEERS.get((address, request.client.port), ()))
+        found = rke2.secrets(xname)
+        _log(request, "handed-out", xname=xname)
+        return found
 
 
 async def _body(request: Request) -> str:
@@ -114,12 +134,17 @@ def main() -> None:
     cluster = Cluster(api_of_this_machine(), given["NAMESPACE"], int(given["CERTIFICATE_SECONDS"]))
     port = int(given.get("KUBELET_PORT", KUBELET_PORT))
     rules = Rules(provisioner, cluster, tuple(given["POOLS"].split(",")), int(given["BOOT_SECONDS"]), port)
+    rke2 = Rke2(Path(given["RKE2_SECRETS"])) if "RKE2_SECRETS" in given else None
     uvicorn.run(
-        build(rules, Limiter(int(given["REQUESTS_PER_MINUTE"]))),
+        build(rules, Limiter(int(given["REQUESTS_PER_MINUTE"])), rke2),
+        http=WithPeer,
         host=given["ADDRESS"],
         port=int(given["PORT"]),
         ssl_certfile=given["TLS_CERTIFICATE"],
         ssl_keyfile=given["TLS_KEY"],
+        # Asked for, and not required: a node has none when it comes for its first one.
+        ssl_ca_certs=given.get("TLS_CLIENTS"),
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if rke2 else ssl.CERT_NONE,
         log_level="warning",
         access_log=False,
         proxy_headers=False,

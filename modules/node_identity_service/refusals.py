@@ -9,6 +9,7 @@ NOT_OURS = "not-ours"
 STALE_BOOT = "stale-boot"
 RUNNING = "running"
 ALREADY_ISSUED = "already-issued"
+NO_CERTIFICATE = "no-certificate"
 TOO_OFTEN = "too-often"
 TOO_LARGE = "too-large"
 TRY_AGAIN = "try-again"
@@ -21,6 +22,7 @@ STATUS = {
     STALE_BOOT: 403,
     RUNNING: 403,
     ALREADY_ISSUED: 409,
+    NO_CERTIFICATE: 401,
     TOO_OFTEN: 429,
     TOO_LARGE: 413,
     TRY_AGAIN: 503,

@@ -33,12 +33,17 @@ def path_digest(paths: list[str], texts: list[str]) -> str:
     for text in texts:
         digest.update(b"text\0" + text.encode() + b"\0")
     for root in map(Path, paths):
-        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+        files = sorted(_files(root)) if root.is_dir() else [root]
         for file in files:
             digest.update(f"file\0{file.relative_to(root.parent)}\0".encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
+
+
+def _files(directory: Path) -> list[Path]:
+    """Without what Python leaves behind when it runs a file of them."""
+    return [p for p in directory.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
 
 
 def main() -> None:

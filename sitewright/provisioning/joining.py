@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from modules.kubernetes_cluster import RKE2_JOIN_PORT
 from modules.node_identity import PORT
-from modules.node_join import NodeMemory
-from sitewright.site import Pool, Site
+from modules.node_join import NodeMemory, Rke2Join
+from sitewright.site import Cluster, Pool, Site
 
 
 def join_facts(site: Site, pool: Pool) -> dict[str, Any]:
@@ -18,4 +19,15 @@ def join_facts(site: Site, pool: Pool) -> dict[str, Any]:
         "labels": pool.node_labels,
         "taints": tuple(map(str, pool.taints)),
         "memory": NodeMemory(**{name: getattr(budget, name) for name in NodeMemory.model_fields}),
+        "rke2": _rke2(site, cluster),
     }
+
+
+def _rke2(site: Site, cluster: Cluster) -> Rke2Join | None:
+    if cluster.distribution != "rke2":
+        return None
+    return Rke2Join(
+        version=cluster.version,
+        server=f"https://{cluster.endpoint_address}:{RKE2_JOIN_PORT}",
+        registry=site.registry.endpoint,
+    )

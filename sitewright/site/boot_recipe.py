@@ -24,3 +24,9 @@ def size_budget(image: str) -> int | None:
         return quantity(recipe(image)["size_budget"])
     except (KeyError, ValueError):
         return None
+
+
+def layers(image: str) -> frozenset[str]:
+    """The roles that the recipe applies to the root; none where it cannot be read."""
+    found = recipe(image).get("layers")
+    return frozenset(map(str, found)) if isinstance(found, list) else frozenset()

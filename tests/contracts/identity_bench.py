@@ -25,6 +25,7 @@ from tests.contracts.scheduled_cluster import apply
 from tests.contracts.test_provisioner import Provisioner
 
 REPOSITORY = Path(__file__).parents[2]
+AGENT_TOKEN = "canary-of-the-agents-0123456789"
 BOOT = Boot("http://10.77.0.1/vmlinuz", "http://10.77.0.1/initrd", ["root=live:http://10.77.0.1/root"])
 
 
@@ -99,7 +100,10 @@ def request_for(name: str, group: str = "system:nodes", *arguments: str) -> str:
 
 
 @contextlib.contextmanager
-def bench(directory: Path, replicas: int = 2, per_minute: int = 100_000) -> Iterator[Bench]:
+def bench(
+    directory: Path, replicas: int = 2, per_minute: int = 100_000, rke2: bool = False
+) -> Iterator[Bench]:
+    """rke2: the service has the Secret of an RKE2 cluster, in the directory `rke2` of the bench."""
     with contextlib.ExitStack() as started:
         provisioner = started.enter_context(Provisioner(directory / "provisioner.db"))
         _authority(directory)
@@ -114,8 +118,9 @@ def bench(directory: Path, replicas: int = 2, per_minute: int = 100_000) -> Iter
         made = Bench(
             directory, kubeconfig, provisioner, [f"https://127.0.0.1:{port}" for port in ports], kubelet_port
         )
+        given = _rke2_secret(directory) if rke2 else {}
         for number, port in enumerate(ports):
-            started.enter_context(_service(made, number, port, per_minute))
+            started.enter_context(_service(made, number, port, per_minute, given))
         yield made
 
 
@@ -150,8 +155,16 @@ def _account(directory: Path, kubeconfig: Path) -> None:
     (account / "ca.crt").write_text((directory / "certs" / "apiserver.crt").read_text())
 
 
+def _rke2_secret(directory: Path) -> dict[str, str]:
+    """As the module mounts it. Returns: what the service is told of it."""
+    (directory / "rke2").mkdir()
+    (directory / "rke2/agent-token").write_text(AGENT_TOKEN)
+    (directory / "rke2/password-key").write_text("key of the passwords of all nodes")
+    return {"RKE2_SECRETS": str(directory / "rke2"), "TLS_CLIENTS": str(directory / "ca.crt")}
+
+
 @contextlib.contextmanager
-def _service(bench: Bench, number: int, port: int, per_minute: int) -> Iterator[None]:
+def _service(bench: Bench, number: int, port: int, per_minute: int, more: dict[str, str]) -> Iterator[None]:
     server = kubernetes.client.Configuration.get_default_copy().host.removeprefix("https://")
     given = {
         "PATH": os.environ["PATH"],
@@ -172,6 +185,7 @@ def _service(bench: Bench, number: int, port: int, per_minute: int) -> Iterator[
         "REQUESTS_PER_MINUTE": str(per_minute),
         "TLS_CERTIFICATE": str(bench.directory / "tls.crt"),
         "TLS_KEY": str(bench.directory / "tls.key"),
+        **more,
     }
     command = [sys.executable, "-m", "modules.node_identity_service.main"]
     log = bench.directory / f"service-{number}.log"

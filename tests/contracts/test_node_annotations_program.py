@@ -110,18 +110,27 @@ def test_it_says_nothing_of_another_node(machine: Machine):
     assert annotations(OTHER) == {"mine": "stays"}
 
 
-def test_it_uses_the_certificate_that_the_kubelet_renewed(machine: Machine):
+@pytest.mark.parametrize("of", ["kubelet", "rke2"])
+def test_it_uses_the_certificate_that_was_renewed(machine: Machine, of: str):
     """The one of the boot lasts some days."""
     registers()
     pki = machine.root / "etc/kubernetes/pki"
-    certificate, key = pki / "kubelet.crt", pki / "kubelet.key"
-    renewed = machine.root / "var/lib/kubelet/pki/kubelet-client-current.pem"
-    renewed.parent.mkdir()
-    renewed.write_text(certificate.read_text() + key.read_text())
+    certificate, key = (pki / name for name in ("kubelet.crt", "kubelet.key"))
+    texts = certificate.read_text(), key.read_text()
+    agent = machine.root / "var/lib/rancher/rke2/agent"
+    renewed = (
+        {machine.root / "var/lib/kubelet/pki/kubelet-client-current.pem": "".join(texts)}
+        if of == "kubelet"
+        else {agent / "client-kubelet.crt": texts[0], agent / "client-kubelet.key": texts[1]}
+    )
+    for file, text in renewed.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     certificate.rename(certificate.with_suffix(".old"))
     try:
         assert once(machine).returncode == 0
     finally:
         certificate.with_suffix(".old").rename(certificate)
-        renewed.unlink()
+        for file in renewed:
+            file.unlink()
     assert annotations() == {"mine": "stays", **SAID}

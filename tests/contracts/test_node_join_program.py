@@ -65,6 +65,8 @@ class Machine:
         (programs / "mount").chmod(0o755)
         path = f"{programs}:/usr/bin:/bin"
         self.environment = {"NODE_JOIN_ROOT": str(root), "PATH": path, "PYTHONUNBUFFERED": "1"}
+        # Nothing beside the programs: an image is named by what lies there.
+        self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
     def has_memory(self, size: int) -> None:
         (self.root / "proc").mkdir(exist_ok=True)
@@ -100,6 +102,36 @@ def test_a_node_that_boots_has_its_identity_and_the_kubelet_its_files(service: B
     taints = json.loads(machine.read("var/lib/kubelet/config.yaml"))["registerWithTaints"]
     assert taints[0] == {"key": "only", "value": "batch", "effect": "NoSchedule"}
     assert taints[1] == {"key": "fragile", "value": "", "effect": "NoExecute"}
+
+
+def test_a_label_that_a_kubelet_may_not_set_is_left_to_the_administrator(
+    service: Bench, machine: Machine, next_second
+):
+    """A kubelet that is told of one does not start (k8s.io/kubelet pkg/apis/well_known_labels.go)."""
+    own = {
+        "sitewright.dev/pool": "gpu",
+        "rack": "1",
+        "node.kubernetes.io/instance-type": "gh200",
+        "topology.kubernetes.io/zone": "a",
+        "x.kubelet.kubernetes.io/y": "",
+        "notkubernetes.io/z": "1",
+        "kueue.x-k8s.io/z": "1",
+    }
+    others = {
+        "node-role.kubernetes.io/gpu": "",
+        "node-restriction.kubernetes.io/owner": "a",
+        "b.k8s.io/b": "1",
+        "kubernetes.io/c": "1",
+        "scheduling.k8s.io/d": "1",
+    }
+    settings = json.loads(machine.settings.read_text())
+    machine.settings.write_text(json.dumps({**settings, "labels": own | others}))
+    service.boot(0)
+    said = machine.join()
+    flags = machine.read("etc/default/kubelet")
+    assert all(f"{key}={value}" in flags for key, value in own.items())
+    assert not any(key in flags for key in others)
+    assert all(key in said for key in others) and "rack" not in said
 
 
 def test_pods_get_what_the_site_file_has_for_them_however_much_memory_there_seems_to_be(

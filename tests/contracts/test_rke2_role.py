@@ -82,6 +82,15 @@ def role(part: str) -> dict:
     return {"ansible.builtin.include_role": {"name": "rke2_server", "tasks_from": part}}
 
 
+def programs(part: str) -> dict:
+    """A part of what servers and nodes have in common, told as the role of the servers tells it."""
+    told = {name: f"{{{{ rke2_server_{name} }}}}" for name in ("version", "artifacts", "root")}
+    return {
+        "ansible.builtin.include_role": {"name": "rke2_install", "tasks_from": part},
+        "vars": {f"rke2_install_{name}": value for name, value in (told | {"type": "server"}).items()},
+    }
+
+
 def texts(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in directory.iterdir()}
 
@@ -242,12 +251,11 @@ class Cases:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}/"
             hosts["by-http"] = {"part": "artifacts", "rke2_server_artifacts": url}
-            show = {"ansible.builtin.debug": {"msg": "installed: {{ rke2_server_is_installed }}"}}
-            parts = [
-                role(part) | {"when": f"part == '{part}'"}
-                for part in ("main", "configure", "install", "artifacts")
-            ]
-            plays = [{"tasks": parts}, {"hosts": "good:by-http", "tasks": [role("installed"), show]}]
+            show = {"ansible.builtin.debug": {"msg": "installed: {{ rke2_install_is_installed }}"}}
+            parts = {part: role(part) for part in ("main", "configure")}
+            parts |= {part: programs(part) for part in ("install", "artifacts")}
+            tasks = [task | {"when": f"part == '{part}'"} for part, task in parts.items()]
+            plays = [{"tasks": tasks}, {"hosts": "good:by-http", "tasks": [programs("installed"), show]}]
             self.log = play(tmp, plays, hosts).stdout
             server.shutdown()
 

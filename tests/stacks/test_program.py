@@ -14,6 +14,7 @@ from tests.stacks.engine import PLAYBOOK_RUN, plain, texts_in_clear
 
 PROVIDER = "pulumi:providers:kubernetes"
 OUTPUTS = {"virtual_machines", "clusters", "kubeconfigs", "nodes", "models", "gateway_keys", "curl"}
+RKE2_OUTPUTS = {"agent_tokens"}  # only a site that has RKE2
 
 
 @pytest.mark.parametrize("name", ["lab", "example-alps"])
@@ -22,7 +23,8 @@ def test_a_first_preview_needs_no_cluster_and_shows_the_same_resources(program, 
     after = request.getfixturevalue("lab" if name == "lab" else "alps")
     assert preview.resources.keys() == after.resources.keys()
     # What procedures return is not known yet; what the site file says is.
-    assert preview.outputs.keys() == {"virtual_machines", "models", "gateway_keys", "curl"}
+    known = {"virtual_machines", "models", "gateway_keys", "curl"}
+    assert preview.outputs.keys() - RKE2_OUTPUTS == known
 
 
 def test_the_stack_gives_up_all_that_an_operator_needs(lab):
@@ -38,7 +40,7 @@ def test_the_stack_gives_up_all_that_an_operator_needs(lab):
 
 
 def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
-    assert alps.outputs.keys() == OUTPUTS
+    assert alps.outputs.keys() == OUTPUTS | RKE2_OUTPUTS
     assert alps.outputs["models"] == {
         "apertus-70b": "http://apertus-70b.default.svc:8000/v1",
         "apertus-400b": "http://apertus-400b.default.svc:8000/v1",
@@ -50,7 +52,7 @@ def test_a_site_without_published_ports_is_reached_at_its_own_addresses(alps):
 
 
 def test_a_kubeconfig_is_a_secret_wherever_it_goes(site_run):
-    assert site_run.secret_outputs == {"kubeconfigs", "gateway_keys"}
+    assert site_run.secret_outputs - RKE2_OUTPUTS == {"kubeconfigs", "gateway_keys"}
     for resource in site_run.resources.values():
         for text in texts_in_clear(resource.inputs):
             assert "kubeconfig of" not in text, resource.urn
@@ -165,7 +167,7 @@ def test_a_site_of_thousands_of_nodes_is_a_graph_of_pools(program, site_file, al
     )
     assert small.resources.keys() == alps.resources.keys()
     assert sum(len(pool["nodes"]) for pool in alps.declared("Nodes").values()) == 2688 + 40
-    assert len(alps.resources) < 190
+    assert len(alps.resources) < 200
 
 
 def test_a_model_tolerates_what_keeps_others_off_its_nodes(alps, lab):
@@ -274,8 +276,42 @@ def test_rke2_gets_its_own_files_and_two_tokens(alps):
     variables = plain(alps.playbooks()["bootstrap-svc"]["variables"])
     assert variables["rke2_token"] != variables["rke2_agent_token"]
     assert variables["rke2_artifacts"] == "http://10.100.0.5/rke2"
-    assert variables["rke2_files"].keys() == {"first_server", "server", "agent", "registries"}
+    assert variables["rke2_files"].keys() == {"first_server", "server", "registries"}
     assert "kubeadm_configuration" not in variables
+
+
+def test_what_rke2s_nodes_join_with_is_a_secret_of_the_service_that_hands_it_out(alps):
+    tokens = {
+        name: plain(alps.playbooks()[f"bootstrap-{name}"]["variables"])["rke2_agent_token"]
+        for name in ("svc", "tds")
+    }
+    found = {name: alps.of("Secret")[f"{name}-node-identity-secret-rke2"] for name in tokens}
+    data = {name: plain(secret)["stringData"] for name, secret in found.items()}
+    assert {name: one["agent-token"] for name, one in data.items()} == tokens
+    assert data["svc"]["password-key"] != data["tds"]["password-key"]
+    assert plain(alps.outputs["agent_tokens"]) == tokens
+    assert "agent_tokens" in alps.secret_outputs
+
+
+def test_what_rke2s_nodes_read_when_they_join_holds_no_secret(alps):
+    joined = plain(alps.playbooks()["join-tds"]["variables"])
+    told = json.loads(joined["settings"])
+    assert told["rke2"]["version"] == "1.37.2+rke2r1"
+    assert told["rke2"]["config"]["server"] == "https://10.100.0.101:9345"
+    assert told["memory"]["tmpfs"].keys() == {"/var/lib/rancher", "/var/lib/kubelet"}
+    assert "authentication" not in told["kubelet"], "RKE2 says that itself"
+    secret = plain(alps.of("Secret")["tds-node-identity-secret-rke2"])["stringData"]
+    declared = plain(alps.playbooks()["declare-tds"]["variables"])
+    for run in (joined, declared):
+        assert not any(text in json.dumps(run) for text in secret.values())
+
+
+def test_the_image_of_rke2s_nodes_holds_the_release_of_their_cluster(alps):
+    image = alps.playbooks()["boot-image-compute-rke2"]
+    variables = plain(image["variables"])
+    assert variables["rke2_version"] == "1.37.2+rke2r1"
+    assert variables["rke2_artifacts"] == "http://10.100.0.5/rke2"
+    assert "playbooks/roles/rke2_agent/**" in image["files"]
 
 
 def test_every_run_names_playbooks_that_exist(site_run):

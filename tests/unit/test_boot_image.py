@@ -26,6 +26,8 @@ def test_a_spec_of_plain_values_is_taken():
         ({"url": "http://10.77.0.1:8080/boot images"}, "url\n.*pattern"),
         ({"registry": "10.77.0.1:5000"}, "registry\n.*pattern"),
         ({"registry": "http://10.77.0.1:5000/v2"}, "registry\n.*pattern"),
+        ({"rke2": {"version": "1.37.2", "artifacts": "http://10.77.0.1/rke2"}}, "rke2.version\n.*pattern"),
+        ({"rke2": {"version": "1.37.2+rke2r1", "artifacts": "mirror"}}, "rke2.artifacts\n.*pattern"),
         ({"publish_dir": None}, "publish_dir\n.*valid string"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -165,6 +165,16 @@ def test_what_a_node_reads_at_boot_is_what_it_is_told_later_and_holds_no_secret(
     assert "kubeconfig" not in settings.values()
 
 
+def test_nodes_of_another_distribution_are_told_of_it_and_of_nothing_that_it_says_itself():
+    rke2 = {"version": "1.37.2+rke2r1", "server": "https://10.1.0.100:9345", "registry": "http://10.1.0.1"}
+    told = json.loads(runs(rke2=rke2)["join-gpu"]["variables"]["settings"])
+    assert told["rke2"]["registries"] == {"mirrors": {"*": {"endpoint": ["http://10.1.0.1"]}}}
+    assert told["kubelet"].keys() == {
+        *("apiVersion", "kind", "evictionHard", "nodeStatusUpdateFrequency"),
+        *("nodeLeaseDurationSeconds", "shutdownGracePeriod"),
+    }
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -174,6 +184,8 @@ def test_what_a_node_reads_at_boot_is_what_it_is_told_later_and_holds_no_secret(
         ({"cluster": "svc.example"}, "cluster\n.*pattern"),
         ({"bmc": {"bmc_username": "root"}}, r"bmc\.bmc_password_file\n.*required"),
         ({"bmc": VALID["bmc"] | {"bmc_password": "x"}}, r"bmc\.bmc_password\n.*Extra inputs"),
+        ({"rke2": {"version": "1.37.2", "server": "https://a:1", "registry": "http://a"}}, "rke2.version"),
+        ({"rke2": {"version": "1.37.2+rke2r1"}}, r"rke2\.server\n.*required"),
         ({"provisioner": PROVISIONER | {"token": "x"}}, r"provisioner\.token\n.*Extra inputs"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -7,6 +7,7 @@ from sitewright.site.checks import (
     boot,
     capacity,
     clusters,
+    distributions,
     duplicates,
     flavours,
     memory,
@@ -35,5 +36,6 @@ def run(site: Site, known: Known) -> Iterator[Finding]:
     yield from flavours.check(site)
     yield from queues.check(site, known)
     yield from boot.check(site)
+    yield from distributions.check(site)
     if known.complete:
         yield from addresses.check(site)

@@ -20,9 +20,11 @@ from pathlib import Path
 ROOT = Path(os.environ.get("NODE_JOIN_ROOT", "/"))  # another one in tests
 KUBECONFIG = ROOT / "etc/kubernetes/kubelet.conf"
 NODE = ROOT / "etc/kubernetes/node.json"
-ROTATED = (
-    ROOT / "var/lib/kubelet/pki/kubelet-client-current.pem"
-)  # the certificate of the boot lasts some days only
+# The certificate of the boot lasts some days only: first what the kubelet, or RKE2, renews.
+RENEWED = (
+    ("var/lib/kubelet/pki/kubelet-client-current.pem", "var/lib/kubelet/pki/kubelet-client-current.pem"),
+    ("var/lib/rancher/rke2/agent/client-kubelet.crt", "var/lib/rancher/rke2/agent/client-kubelet.key"),
+)
 # A node that is a container has its kernel command line among the arguments of its first process, and sees the
 # host's in /proc/cmdline.
 COMMAND_LINES = (ROOT / "proc/1/cmdline", ROOT / "proc/cmdline")
@@ -57,10 +59,8 @@ def annotate() -> None:
     config = json.loads(KUBECONFIG.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     trust = ssl.create_default_context(cafile=cluster["certificate-authority"])
-    if ROTATED.exists():
-        trust.load_cert_chain(ROTATED)
-    else:
-        trust.load_cert_chain(user["client-certificate"], user["client-key"])
+    renewed = [(ROOT / one, ROOT / key) for one, key in RENEWED if (ROOT / one).exists()]
+    trust.load_cert_chain(*(renewed or [(user["client-certificate"], user["client-key"])])[0])
     annotations = {
         "sitewright.dev/boot-image": image(),
         "sitewright.dev/boot-id": BOOT_ID.read_text().strip(),
