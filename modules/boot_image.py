@@ -12,6 +12,9 @@ class BootImageSpec(Model):
     publish_dir: str = Field(description="directory the image server serves")
     url: str = Field(pattern=r"^https?://\S+$", description="URL of that directory as nodes reach it")
     registry: str = Field(pattern=r"^https?://[^/\s]+$", description="as nodes reach it")
+    signing_key: str | None = Field(
+        None, description="file of the operator's key; without it nothing is signed"
+    )
 
 
 class BootImage(pulumi.ComponentResource):
@@ -39,6 +42,7 @@ class BootImage(pulumi.ComponentResource):
                 "url": spec.url,
                 "registry": spec.registry,
                 "pause_image": pause_image,
+                "signing_key": spec.signing_key,
             },
             # The recipe, and the roles it names as layers.
             files=[

@@ -50,6 +50,7 @@ def _image(site: Site, name: str) -> BootImageSpec:
         publish_dir=str(site.image_server.publish_dir),
         url=site.image_server.url,
         registry=site.registry.endpoint,
+        signing_key=_text(site.image_server.signing_key),
     )
 
 
