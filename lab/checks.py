@@ -18,6 +18,7 @@ PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "mksquashfs": "squashfs-tools",
+    "veritysetup": "cryptsetup-bin",
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "dnsmasq": "dnsmasq-base",

@@ -2,6 +2,7 @@
 
 <state>/pki/ca.{crt,key}            signs everything below
 <state>/pki/<name>.{crt,key}        hypervisor (server), admin (client of the hypervisor)
+<state>/pki/images.key{,.pub}       where the site file says so: signs boot images
 <state>/bmc/<xname>/tls.{crt,key}   one per BMC, valid for its address and its name
 """
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.plan import LabPlan
+from sitewright.artifacts import signing
 from sitewright.errors import SitewrightError
 
 VALID_DAYS = 825
@@ -42,6 +44,8 @@ def create(plan: LabPlan) -> None:
         write_secret(Path(site.hypervisor.kubeconfig), outside)
         inside = pki.kubeconfig("admin", f"https://{host}:{port}", embedded=False)
         write_secret(state / "pki/hypervisor-inside.kubeconfig", inside)
+    if site.image_server and site.image_server.signing_key:
+        _signing_key(Path(site.image_server.signing_key))
     if site.bmc:
         _password(Path(site.bmc.password_file))
         for xname, address in plan.bmcs.items():
@@ -186,6 +190,12 @@ def _service_account_key(file: Path) -> None:
     """kube-apiserver wants a key to sign service accounts with; RSA is what every client reads."""
     if not file.is_file():
         write_secret(file, _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
+
+
+def _signing_key(path: Path) -> None:
+    if not (path.is_file() and signing.public_path(path).is_file()):
+        path.unlink(missing_ok=True)
+        signing.create(path)
 
 
 def _password(file: Path) -> None:

@@ -22,6 +22,9 @@ class BootImageSpec(Model):
     url: str = Field(pattern=r"^https?://\S+$", description="URL of that directory as nodes reach it")
     registry: str = Field(pattern=r"^https?://[^/\s]+$", description="as nodes reach it")
     rke2: Rke2Release | None = Field(None, description="of an image with the layer rke2_agent")
+    signing_key: str | None = Field(
+        None, description="file of the operator's key; without it nothing is signed"
+    )
 
 
 class BootImage(pulumi.ComponentResource):
@@ -50,6 +53,7 @@ class BootImage(pulumi.ComponentResource):
                 "registry": spec.registry,
                 "pause_image": pause_image,
                 **_release(spec),
+                "signing_key": spec.signing_key,
             },
             # The recipe, and the roles it names as layers.
             files=[

@@ -53,6 +53,7 @@ def _image(site: Site, name: str) -> BootImageSpec:
         url=site.image_server.url,
         registry=site.registry.endpoint,
         rke2=_rke2_release(site, name),
+        signing_key=_text(site.image_server.signing_key),
     )
 
 

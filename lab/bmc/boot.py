@@ -85,6 +85,7 @@ class Boot:
         url, digest = image.named_by(script)
         self._report.stage("image", url, image=digest)
         squashfs = image.fetch(url, digest, fetcher)
+        image.check_tree(squashfs, script)
         self._note_missing(script, fetcher)
         self._report.stage("root", f"{squashfs.name}, overlay of {self._node.memory >> 20} MiB")
         mounted = self._prepare(self._node.xname, squashfs, self._node.memory)

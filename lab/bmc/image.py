@@ -10,6 +10,8 @@ from pathlib import Path
 from lab import paths
 from lab.bmc.fetch import Fetcher, digest_of
 from lab.bmc.ipxe import BootError, Script
+from sitewright.artifacts import verity
+from sitewright.errors import SitewrightError
 
 ROOT_ARGUMENT = "root"
 DIGEST_ARGUMENT = "sitewright.root"
@@ -52,6 +54,18 @@ def fetch(url: str, digest: str, fetcher: Fetcher) -> Path:
     file.touch()
     _forget_old()
     return file
+
+
+def check_tree(file: Path, script: Script) -> None:
+    """Raises BootError where the script names a hash tree, and it is not that of the file.
+
+    The lab has no dm-verity: it checks once what a real node checks again whenever it reads.
+    """
+    if value := script.argument(verity.ARGUMENT):
+        try:
+            verity.verify(file, value)
+        except SitewrightError as error:
+            raise BootError(f"{error.message}; refused", error.hint) from error
 
 
 def _download(url: str, digest: str, file: Path, fetcher: Fetcher) -> None:

@@ -13,8 +13,8 @@ DOCUMENTATION = """
 module: debian_root
 short_description: makes a Debian root file system with mmdebstrap, from the mirrors this host uses itself
 description: >-
-  Always makes it, so it is always a change. Packages that are only recommended are left out. The task's
-  `environment` is seen by the scripts of the packages.
+  Always makes it, so it is always a change; `said` is what mmdebstrap printed. Packages that are only recommended
+  are left out. The task's `environment` is seen by the scripts of the packages.
 options:
   path: {description: directory of the root; absent or empty, type: path, required: true}
   release: {description: 'code name, for example bookworm', type: str, required: true}
@@ -38,10 +38,10 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    wanted = module.params
+    wanted, said = module.params, ""
     try:
         if not module.check_mode:
-            make_root(
+            said = make_root(
                 Path(wanted["path"]),
                 wanted["release"],
                 wanted["packages"],
@@ -52,7 +52,7 @@ def main() -> None:
             )
     except SitewrightError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True)
+    module.exit_json(changed=True, said=said)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ role `boot_image` writes.
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sitewright.artifacts import verity
 from sitewright.errors import SitewrightError
 
 MANIFEST = "manifest.json"
 SHOWN = 12  # characters of a digest
+_REMOVED = ".removed"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class BootImage:
         return self.directory.name
 
     @property
+    def log(self) -> Path:
+        """What the programs said that built it, where that was published too."""
+        return self.directory.with_name(f"{self.digest}.log")
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(self.manifest["sizes"].values())
@@ -51,7 +58,9 @@ def published(directory: Path, kernels: Mapping[str, str]) -> list[BootImage]:
     Raises: SitewrightError where the directory or a manifest cannot be read.
     """
     try:
-        found = [path for path in directory.iterdir() if (path / MANIFEST).is_file()]
+        # What begins with a dot is being published, or being removed.
+        there = [path for path in directory.iterdir() if not path.name.startswith(".")]
+        found = [path for path in there if (path / MANIFEST).is_file()]
         return sorted((_read(path, kernels) for path in found), key=lambda image: -image.published)
     except OSError as error:
         raise SitewrightError(
@@ -94,7 +103,7 @@ def difference(old: BootImage, new: BootImage) -> list[str]:
     for what in ("name", "kernel"):
         if old.manifest[what] != new.manifest[what]:
             lines.append(f"{what}: {old.manifest[what]} -> {new.manifest[what]}")
-    before, after = (set(image.manifest["kernel_arguments"]) for image in (old, new))
+    before, after = (_arguments(image) for image in (old, new))
     lines += [f"kernel argument - {one}" for one in sorted(before - after)]
     lines += [f"kernel argument + {one}" for one in sorted(after - before)]
     for file, size in new.manifest["sizes"].items():
@@ -107,19 +116,35 @@ def difference(old: BootImage, new: BootImage) -> list[str]:
     return lines
 
 
-def unneeded(images: Iterable[BootImage], keep: int) -> list[BootImage]:
-    """Those that no node boots and that are not among the newest `keep` of their name."""
+def _arguments(image: BootImage) -> set[str]:
+    """Without what says only that the root is another one."""
+    return {one for one in image.manifest["kernel_arguments"] if not one.startswith(f"{verity.ARGUMENT}=")}
+
+
+def unneeded(images: Iterable[BootImage], keep: int, wanted: Container[str] = ()) -> list[BootImage]:
+    """Those that no node boots, that are not among the newest `keep` of their name, and that nobody `wanted`.
+
+    wanted: digests, in hex.
+    """
     by_name: dict[str, list[BootImage]] = {}
     for image in sorted(images, key=lambda one: -one.published):
         by_name.setdefault(image.name, []).append(image)
-    return [image for of_name in by_name.values() for image in of_name[keep:] if not image.nodes]
+    older = [image for of_name in by_name.values() for image in of_name[keep:]]
+    return [image for image in older if not image.nodes and image.digest not in wanted]
 
 
 def remove(image: BootImage) -> None:
-    """It is gone at once for whoever asks for it, also when the removal of its files is interrupted."""
-    aside = image.directory.with_name(f".{image.digest}.removed")
+    """It is gone at once for whoever asks for it; `sweep` removes what is left where this is interrupted."""
+    aside = image.directory.with_name(f".{image.digest}{_REMOVED}")
     try:
         image.directory.rename(aside)
+        image.log.unlink(missing_ok=True)
         shutil.rmtree(aside)
     except OSError as error:
         raise SitewrightError(f"{image.directory}: {error.strerror}", "The same command goes on.") from error
+
+
+def sweep(directory: Path) -> None:
+    """Remove what `remove` had begun to."""
+    for aside in directory.glob(f".*{_REMOVED}"):
+        shutil.rmtree(aside, ignore_errors=True)

@@ -25,22 +25,22 @@ def make_root(
     exclude: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
-) -> None:
-    """A Debian in `root`, which is absent or empty, from the mirrors of this host. Needs root.
+) -> str:
+    """A Debian in `root`, which is absent or empty, from the mirrors of this host; what mmdebstrap said. Needs root.
 
     release: code name; variant: of mmdebstrap, how much there is besides `packages`.
     apt_options: they hold for the build and stay in the root. Recommended packages are left out of the build
     in any case; NO_RECOMMENDS here says so to the apt inside as well.
     exclude: globs of absolute paths that dpkg does not unpack, now or later.
-    environment: for the packages' scripts, beyond this process's own. TMPDIR may be any directory: mmdebstrap
-    hides it from what runs inside.
+    environment: for the packages' scripts, beyond this process's own. With SOURCE_DATE_EPOCH mmdebstrap leaves out
+    what differs from one build to the next. TMPDIR may be any directory: mmdebstrap hides it from what runs inside.
     Raises: SitewrightError with the last lines of mmdebstrap. A root that failed is the caller's to remove.
     """
     what = f"Debian {release} root in {root} with {', '.join(packages)}"
     known = {**_environment(), **(environment or {})}
     _require(what, known["PATH"])
     options = [
-        "--quiet",
+        "--verbose",
         "--mode=root",
         f"--variant={variant}",
         *(f"--aptopt={option}" for option in apt_options),
@@ -49,7 +49,7 @@ def make_root(
     ]
     command = ["mmdebstrap", *options, release, str(root), *mirrors(release)]
     try:
-        run_together(command, what, timeout, environment=known)
+        return run_together(command, what, timeout, environment=known)
     except SitewrightError as error:
         hint = "See with `apt-get update` whether this host reaches its mirrors."
         raise SitewrightError(error.message, error.hint or hint) from error

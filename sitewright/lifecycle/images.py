@@ -6,7 +6,7 @@ A node is told by the digest of its image (`sha256:…`), which is also the dire
 import re
 from pathlib import Path
 
-from sitewright.artifacts import boot_images
+from sitewright.artifacts import boot_images, image_signatures
 from sitewright.artifacts.boot_images import SHOWN, BootImage
 from sitewright.errors import SitewrightError
 from sitewright.lifecycle.cluster_node import ClusterNode
@@ -39,10 +39,16 @@ def short(digest: str) -> str:
 
 
 def published(site: Site, digest: str) -> BootImage:
-    """The published image whose digest begins so. Raises: SitewrightError where there is none, or several."""
+    """The published image whose digest begins so.
+
+    Raises: SitewrightError where there is none, or several, or the site's key did not sign it as it is.
+    """
     if site.image_server is None:
         raise SitewrightError(f"the site {site.name} has no `image_server`", "Add it to the site file.")
-    return boot_images.find(boot_images.published(Path(site.image_server.publish_dir), {}), digest)
+    found = boot_images.find(boot_images.published(Path(site.image_server.publish_dir), {}), digest)
+    if site.image_server.signing_key is not None:
+        image_signatures.verify_published(found.directory, Path(site.image_server.signing_key))
+    return found
 
 
 def boot_of(site: Site, pool: Pool, image: BootImage) -> Boot:

@@ -55,6 +55,11 @@ class Journal(_Model):
     nodes: dict[str, Entry] = {}
 
     @property
+    def images(self) -> set[str]:
+        """Digests of the images that going on, or back, leads to."""
+        return {self.target, *self.before.values()} - {""}
+
+    @property
     def unfinished(self) -> dict[str, Entry]:
         return {name: entry for name, entry in self.nodes.items() if entry.step != "done"}
 

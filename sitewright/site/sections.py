@@ -146,6 +146,8 @@ class ImageServer(Model):
     """where boot images are fetched, as nodes reach it"""
     publish_dir: SitePath
     """directory that is served at that URL"""
+    signing_key: SitePath | None = None
+    """minisign secret key that signs boot images, its public half at `<path>.pub`; default: none (not signed)"""
 
 
 class Provisioner(Model):

@@ -161,6 +161,7 @@ def test_a_boot_image_that_is_not_as_it_was_built_is_named_and_put_right(home: P
         "url": "http://image-server/boot",
         "registry": "http://registry",
         "pause_image": "registry/pause@sha256:1",
+        "signing_key": None,
         "boot_image_dir": str(built),  # in the place of the one that is named after the sources
     }
     made = play("build-boot-image", **given).results

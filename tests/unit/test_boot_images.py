@@ -11,6 +11,7 @@ from sitewright.artifacts import boot_images
 from sitewright.cli import images as command
 from sitewright.cli import main
 from sitewright.errors import SitewrightError
+from sitewright.lifecycle.journal import Journal, JournalFile
 from sitewright.provisioning.openchami import Known
 
 ARGUMENTS = ["ip=dhcp", "console=ttyS0"]
@@ -61,7 +62,9 @@ def site(tmp_path, monkeypatch) -> Site:
         return made.known
 
     server = type("Server", (), {"publish_dir": str(tmp_path)})
-    monkeypatch.setattr(command, "load", lambda _: type("Site", (), {"name": "lab", "image_server": server}))
+    site = {"name": "lab", "image_server": server, "pools": [type("Pool", (), {"name": "gpu"})]}
+    monkeypatch.setattr(command, "load", lambda _: type("Site", (), site))
+    monkeypatch.setattr(command, "find_repository", lambda _: tmp_path / "checkout")
     monkeypatch.setattr(command, "provisioner", lambda _: type("P", (), {"known": known})())
     return made
 
@@ -124,6 +127,44 @@ def test_only_what_no_node_boots_and_is_not_new_is_removed(site):
     assert [place.exists() for place in places] == [False, True, False, False, True, True]
     assert other.exists()
     assert "Nothing to remove" in site.types("prune", "lab", "--keep", "2")
+
+
+def test_what_a_roll_goes_on_to_or_back_to_is_not_removed(site):
+    places = [publish(site.root, f"{number:02}", age=number) for number in range(5)]
+    old, new = (f"sha256:{place.name}" for place in places[1:3])
+    file = JournalFile(site.root / "checkout/.sitewright", "lab", "gpu")
+    with file.locked():
+        file.write(
+            Journal(environment="lab", pool="gpu", target=new, before={"x1": old, "x2": ""}, complete=True)
+        )
+    site.types("prune", "lab", "--keep", "1")
+    assert [place.exists() for place in places] == [False, True, True, False, True]
+    file.path.write_text("{")
+    assert "no journal of a roll" in site.types("prune", "lab", "--keep", "1", status=1)
+
+
+def test_a_removal_that_was_interrupted_is_finished_and_is_no_image(site):
+    place = publish(site.root, "aa")
+    place.rename(site.root / f".{place.name}.removed")
+    assert site.types("list", "lab").splitlines()[1:] == []
+    site.types("prune", "lab", "--dry-run")
+    assert list(site.root.glob(".*.removed"))
+    site.types("prune", "lab")
+    assert not list(site.root.glob(".*.removed"))
+
+
+def test_the_log_of_an_image_goes_with_it(site):
+    places = [publish(site.root, f"{number:02}", age=number) for number in range(2)]
+    for place in places:
+        place.with_name(f"{place.name}.log").touch()
+    site.types("prune", "lab", "--keep", "1")
+    assert [log.name for log in site.root.glob("*.log")] == [f"{places[1].name}.log"]
+
+
+def test_that_the_root_is_another_one_is_no_change_of_the_arguments(site):
+    for digest in ("aa", "bb"):
+        publish(site.root, digest, kernel_arguments=[f"sitewright.verity=sha256:{digest}@4096", "ip=dhcp"])
+    assert "argument" not in site.types("diff", "lab", "aa", "bb")
 
 
 def test_without_an_answer_of_the_provisioner_nothing_is_removed(site):

@@ -64,7 +64,7 @@ def test_mmdebstrap_is_asked_for_all_of_it(mmdebstrap):
     environment = {"INITRD": "No"}
     debian.make_root(Path("/new"), "bookworm", ["a", "b"], "apt", environment=environment, **options)
     assert (mmdebstrap / "arguments").read_text().splitlines() == [
-        "--quiet",
+        "--verbose",
         "--mode=root",
         "--variant=apt",
         '--aptopt=APT::Install-Recommends "false"',

@@ -53,3 +53,11 @@ def test_what_fits_or_cannot_be_known_is_no_warning(warnings, memory, recipe, ar
 
 def test_the_recipe_may_say_so_itself(warnings):
     assert len(warnings("4000M", "size_budget: 1500M\nkernel_arguments: [rd.live.ram=1]\n")) == 1
+
+
+def test_a_site_that_signs_no_image_is_warned(tmp_path):
+    text = BASE.read_text()
+    assert ", signing_key: images.key" in text
+    (tmp_path / "base.yaml").write_text(text.replace(", signing_key: images.key", ""))
+    [warning] = load(tmp_path / "base.yaml").warnings
+    assert "image_server: no signing_key: boot images are not signed" in str(warning)

@@ -1,4 +1,4 @@
-"""Kernel arguments that are legal and would not do what they say."""
+"""What is legal about booting and would not do what it says, or leaves a door open."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,9 @@ LIVE_RAM = re.compile(r"(?:^|\s)rd\.live\.ram(?:=1|\s|$)")
 
 
 def check(site: Site) -> Iterator[Finding]:
+    if site.image_server is not None and site.image_server.signing_key is None:
+        message = "no signing_key: boot images are not signed, so whoever writes to publish_dir decides what nodes run"
+        yield Finding(("image_server",), message, warning=True)
     for index, pool in enumerate(site.pools):
         yield from _live_image(pool, ("pools", index, "memory"))
         for position, argument in enumerate(pool.kernel_arguments):

@@ -2,13 +2,11 @@
 
 import pytest
 
-
-@pytest.fixture
-def digest(ansible_module):
-    return ansible_module("path_digest").path_digest
+from sitewright.artifacts.sources import path_digest as digest
+from sitewright.errors import SitewrightError
 
 
-def test_content_name_and_text_count_but_the_place_does_not(digest, tmp_path):
+def test_content_name_and_text_count_but_the_place_does_not(tmp_path):
     for place in ("a", "b"):
         (tmp_path / place / "role").mkdir(parents=True)
         (tmp_path / place / "role/main.yml").write_text("x")
@@ -21,6 +19,6 @@ def test_content_name_and_text_count_but_the_place_does_not(digest, tmp_path):
     assert first != digest([tmp_path / "a/role"], ["t"])
 
 
-def test_a_missing_path_is_an_error(digest, tmp_path):
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_path_is_an_error(tmp_path):
+    with pytest.raises(SitewrightError):
         digest([tmp_path / "nowhere"], [])
