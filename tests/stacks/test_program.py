@@ -301,9 +301,9 @@ def test_what_rke2s_nodes_read_when_they_join_holds_no_secret(alps):
     assert told["memory"]["tmpfs"].keys() == {"/var/lib/rancher", "/var/lib/kubelet"}
     assert "authentication" not in told["kubelet"], "RKE2 says that itself"
     secret = plain(alps.of("Secret")["tds-node-identity-secret-rke2"])["stringData"]
-    declared = plain(alps.playbooks()["declare-tds"]["variables"])
-    for run in (joined, declared):
-        assert not any(text in json.dumps(run) for text in secret.values())
+    told_at_boot = alps.declared("CloudInitGroup")["tds-cloud-init"]
+    for public in (joined, told_at_boot):
+        assert not any(text in json.dumps(public) for text in secret.values())
 
 
 def test_the_image_of_rke2s_nodes_holds_the_release_of_their_cluster(alps):
