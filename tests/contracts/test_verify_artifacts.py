@@ -22,7 +22,7 @@ from sitewright.provider.run import Job, Run, RunResult
 from tools.locate import bin_dir, tool
 from tools.paths import tools_root
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGES = REPOSITORY / "images"
