@@ -1,4 +1,4 @@
-"""What `pulumi up` runs on a node that booted, with a systemd that is a stand-in: what it says where the node is refused."""
+"""What `pulumi up` runs on a node that booted: what it says where the node is refused. systemd is a stand-in."""
 
 import subprocess
 from pathlib import Path
