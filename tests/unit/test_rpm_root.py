@@ -16,7 +16,7 @@ from sitewright.errors import SitewrightError
 
 @pytest.mark.parametrize("case", golden.cases("rpm_root"), ids=lambda path: path.name)
 def test_the_commands_are_the_recorded_ones(case):
-    found = rpm.commands(Path("/work/root"), load_recipe(case, BootRecipe))
+    found = rpm.commands(Path("/new/root"), load_recipe(case, BootRecipe))
     golden.check(case / "commands.txt", "".join(f"{shlex.join(command)}\n" for command in found))
 
 
