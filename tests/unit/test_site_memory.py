@@ -38,4 +38,4 @@ def test_a_message_names_each_part():
 def test_the_nodes_of_the_lab_have_room_for_what_the_lab_runs():
     site = load("lab")
     [pool] = site.pools
-    assert site.memory_budget(pool).allocatable // MIB == 6455
+    assert site.memory_budget(pool).allocatable // MIB == 6155
