@@ -38,7 +38,9 @@ class Shell:
         """The command, which ends well and prints that. Returns all that it prints."""
         done = self.run(command)
         assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout[-4000:]}"
-        assert pattern(prints).search(done.stdout), f"{command}: no {prints!r} in\n{done.stdout[-4000:]}"
+        assert not prints or pattern(prints).search(done.stdout), (
+            f"{command}: no {prints!r} in\n{done.stdout[-4000:]}"
+        )
         return done.stdout
 
     def prepare(self) -> "Shell":
