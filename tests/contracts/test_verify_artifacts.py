@@ -16,8 +16,8 @@ from fake_hypervisor import free_ports, until
 from sitewright.artifacts import container_images, model_store, oci, software_environment
 from sitewright.artifacts.container_images import ContainerImage
 from sitewright.artifacts.recipes import file_digest
+from sitewright.provider.playbook_runs import _drift
 from sitewright.provider.progress import NoLog
-from sitewright.provider.provider import _drift
 from sitewright.provider.run import Job, Run, RunResult
 from tools.locate import bin_dir, tool
 from tools.paths import tools_root
