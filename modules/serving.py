@@ -48,7 +48,7 @@ def settings(metadata: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, 
 def ending(grace: int) -> dict[str, Any]:
     """How the pod of a Python program ends. grace: seconds from the wish to its kill.
 
-    Process 1 of a pod ignores SIGTERM until it handles it (pid_namespaces(7)): a replica told to end while it still
+    Process 1 of a pod ignores SIGTERM until it handles it (pid_namespaces(7)): a program told to end while it still
     imported what it needs used all of its grace, and held up the update behind it. In the pod's own namespace of
     processes it is another one, and just ends.
     """

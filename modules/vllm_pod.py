@@ -25,6 +25,7 @@ PRIORITY_CLASS = "inference"
 MAX_SEQUENCES = 8
 MAX_LORA_RANK = 64
 WATCHDOG = Path(__file__).with_name("vllm_watchdog.py").read_text()
+STOP = Path(__file__).with_name("vllm_stop.py").read_text()
 CONNECTIONS = Path(__file__).with_name("vllm_connections.py")
 PROGRAMS = "/etc/vllm"  # where vLLM finds it
 
@@ -135,8 +136,11 @@ def container(spec: VllmServiceSpec) -> dict[str, Any]:
         "args": arguments(spec),
         "env": [{"name": name, "value": value} for name, value in environment(spec).items()],
         "ports": [{"name": "http", "containerPort": PORT}],
-        # Native sleep: the image needs no shell.
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "lifecycle": {
+            "preStop": {
+                "exec": {"command": [spec.python, "-I", "-S", "-c", STOP, str(PORT), str(PRE_STOP_SECONDS)]}
+            }
+        },
         "startupProbe": {**health, "periodSeconds": 2, "failureThreshold": ceil(spec.startup_budget / 2)},
         "readinessProbe": {**health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
         "livenessProbe": {

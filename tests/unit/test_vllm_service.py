@@ -5,7 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from modules import vllm_watchdog
-from modules.vllm_pod import BLADE_LABEL, SLACK_SECONDS, WATCHDOG, VllmServiceSpec
+from modules.vllm_pod import BLADE_LABEL, SLACK_SECONDS, STOP, WATCHDOG, VllmServiceSpec
 from modules.vllm_service import priority_class, render
 from tests.unit.golden import cases, check
 
@@ -27,6 +27,13 @@ def pod(given: VllmServiceSpec) -> dict:
     return render(given)[-1]["spec"]["template"]["spec"]
 
 
+def waits_before_the_end(container: dict) -> int:
+    """Seconds, as modules/vllm_stop.py is told them."""
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:-1] == ["/e/bin/python", "-I", "-S", "-c", STOP, "8000"]
+    return int(command[-1])
+
+
 @pytest.mark.parametrize("case", cases("vllm_service"), ids=lambda path: path.name)
 def test_rendered_manifests_are_the_recorded_ones(case):
     given = VllmServiceSpec.model_validate(yaml.safe_load((case / "spec.yaml").read_text()))
@@ -39,7 +46,7 @@ def test_streams_get_their_time_before_the_kill(drain):
     template = pod(spec(drain_timeout=drain))
     container = template["containers"][0]
     told = int(container["args"][container["args"].index("--shutdown-timeout") + 1])
-    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    waits = waits_before_the_end(container)
     assert told == drain
     assert template["terminationGracePeriodSeconds"] == waits + told + SLACK_SECONDS
 
@@ -67,9 +74,7 @@ def test_a_pod_that_drains_gets_no_new_requests_before_it_refuses_them():
     """A pod that ends is taken out of the Service at once, but nodes learn it one after the other."""
     container = pod(spec())["containers"][0]
     readiness = container["readinessProbe"]
-    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= (
-        readiness["periodSeconds"] * readiness["failureThreshold"]
-    )
+    assert waits_before_the_end(container) >= (readiness["periodSeconds"] * readiness["failureThreshold"])
 
 
 def test_a_busy_replica_is_not_killed_for_one_slow_answer():
@@ -84,7 +89,7 @@ def test_a_replica_that_hangs_is_started_anew_within_minutes_although_a_drain_ma
     assert probe["exec"]["command"] == ["/e/bin/python", "-I", "-S", "-c", WATCHDOG, "8000"]
     seen_after = vllm_watchdog.PATIENCE + probe["failureThreshold"] * probe["periodSeconds"]
     assert seen_after + probe["terminationGracePeriodSeconds"] <= 180
-    assert probe["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert probe["terminationGracePeriodSeconds"] > waits_before_the_end(container)
 
 
 def test_an_update_needs_no_spare_gpus():
