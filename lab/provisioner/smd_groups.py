@@ -133,8 +133,10 @@ def _member_routes(router: APIRouter, store: Store) -> None:
 
     @router.post("/groups/{label}/members")
     async def post_member(label: str, request: Request) -> Response:
+        # The group is read when the body is there: another member may come meanwhile.
+        body = await smd_body(request)
         group = _known(store, label)
-        (member,) = _members(store, [(await smd_body(request)).get("id", "")])
+        (member,) = _members(store, [body.get("id", "")])
         members = group["members"]["ids"]
         if member in members:
             raise Problem(409, f"{CONFLICT} member in the same group.")
@@ -145,8 +147,9 @@ def _member_routes(router: APIRouter, store: Store) -> None:
 
     @router.put("/groups/{label}/members")
     async def put_members(label: str, request: Request) -> Response:
+        body = await smd_body(request)
         group = _known(store, label)
-        members = _members(store, (await smd_body(request)).get("ids") or [])
+        members = _members(store, body.get("ids") or [])
         _check_exclusive(store, group, members)
         set_members(group, members)
         return empty(204, "application/json")
