@@ -56,6 +56,11 @@ class Limits:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
+    async def begin(self) -> None:
+        """Meets the store before the first request does, and holds slots from now on."""
+        await self._counts.look()
+        self._keeper = asyncio.create_task(self._keep_forever())
+
     async def admit(self, team: str) -> Permit:
         """Takes what a request takes, or nothing where the team has no limit or the store does not answer.
 
@@ -64,7 +69,6 @@ class Limits:
         limit = self._teams.get(team)
         if limit is None:
             return Permit({}, lambda: None)
-        self._keeper = self._keeper or asyncio.create_task(self._keep_forever())
         slot = uuid.uuid4().hex
         if limit.parallel_requests:
             # Also where the store is away: it learns of what is open when it is back.
@@ -185,3 +189,9 @@ def install() -> None:
         teams = {team: llm_gateway_counts.Limit(**limit) for team, limit in policy["limits"].items()}
         LIMITS = Limits(llm_gateway_counts.connected(), teams)
         litellm.logging_callback_manager.add_litellm_async_success_callback(LIMITS.answered)
+
+
+async def begin() -> None:
+    """Of the limits that were installed, if any."""
+    if LIMITS is not None:
+        await LIMITS.begin()

@@ -40,15 +40,16 @@ class Door:
 
     limit: requests for models open at once; more are answered with 503 and Retry-After.
     max_body: bytes of a request; longer ones are answered with 413.
+    begin: awaited once, when the application has started and nobody has asked it yet.
     """
 
-    def __init__(self, app: App, limit: int, max_body: int) -> None:
-        self._app, self._limit, self._max_body = app, limit, max_body
+    def __init__(self, app: App, limit: int, max_body: int, begin: Callable[[], Awaitable[None]]) -> None:
+        self._app, self._limit, self._max_body, self._begin = app, limit, max_body, begin
         self._open = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, self._then_begin(send))
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif refusal := self._refusal(scope):
@@ -57,6 +58,14 @@ class Door:
             await self._app(_plain(scope), receive, send)
         else:
             await self._pass(scope, receive, send)
+
+    def _then_begin(self, send: Send) -> Send:
+        async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._begin()
+            await send(message)
+
+        return told
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         method = PATHS.get(scope["path"])
@@ -140,7 +149,8 @@ def main() -> None:
     llm_gateway_limits.install()
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
-    door = Door(app, int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"]))
+    limit, max_body = int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"])
+    door = Door(app, limit, max_body, llm_gateway_limits.begin)
     uvicorn.run(
         llm_gateway_metrics.serve(door, int(os.environ["GATEWAY_METRICS_PORT"])),
         host=os.environ.get("GATEWAY_HOST", "0.0.0.0"),

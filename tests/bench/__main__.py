@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sitewright.errors import SitewrightError
-from tests.bench import front, lab_runs, report, serving, under_load
+from tests.bench import lab_runs, report, serving, under_load
 from tests.bench.declare import declare
 from tests.bench.figure import Figure, progress
 from tests.bench.hostlists import hostlist
@@ -18,7 +18,7 @@ Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
 MEASURES = (
     *("hostlist", "declare", "preview", "cold", "warm", "nodes", "noop", "idle"),
-    *("gateway", "front", "availability", "hand_over", "training"),
+    *("gateway", "availability", "hand_over", "training"),
 )
 
 
@@ -42,8 +42,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     nodes     power-on to Ready, from the runs recorded last
     noop      the same when everything is up
     idle      cores and memory of the lab at rest
-    gateway   what the gateway adds to an answer, beside the model alone
-    front     our gateway beside LiteLLM and vllm-router alone, as processes before that model (8 minutes)
+    gateway   what our gateway adds to an answer, beside LiteLLM and vllm-router alone (20 minutes)
     availability  failed requests at update, drain, scaling; recovery from a power cut and a hang (15 minutes)
     hand_over     an adapter from its run to all users and back (15 minutes)
     training      what a power cut costs a run, and a pod beside a plain process (10 minutes)
@@ -66,7 +65,6 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
         "noop": lab_runs.noop,
         "idle": lambda: idle(idle_seconds),
         "gateway": serving.gateway,
-        "front": front.front,
         "availability": under_load.availability,
         "hand_over": under_load.hand_over,
         "training": under_load.training,

@@ -234,3 +234,9 @@ def test_a_store_that_comes_and_goes_is_not_told_each_time(clock, caplog):
 
     asyncio.run(scene())
     assert len(caplog.records) == 2, "that it is away, and that it is back"
+
+
+def test_the_store_is_met_before_the_first_request():
+    redis = Redis()
+    asyncio.run(made(redis).begin())
+    assert redis.asked[0] == ("PING",)
