@@ -48,21 +48,3 @@ def encoded(tokenizer: Any, path: Path, max_length: int) -> list[dict[str, list[
             )
         result.append({"input_ids": ids, "labels": labels})
     return result
-
-
-def collate(tokenizer: Any, batch: list[dict[str, list[int]]]) -> dict[str, Any]:
-    """One batch, padded on the right."""
-    import torch
-
-    width = max(len(row["input_ids"]) for row in batch)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
-    def padded(key: str, filler: int) -> Any:
-        return torch.tensor([row[key] + [filler] * (width - len(row[key])) for row in batch])
-
-    mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch]
-    return {
-        "input_ids": padded("input_ids", padding),
-        "labels": padded("labels", IGNORED),
-        "attention_mask": torch.tensor(mask),
-    }

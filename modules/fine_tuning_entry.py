@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from modules import fine_tuning_processes as processes
-from modules.fine_tuning_data import collate, encoded
+from modules.fine_tuning_data import encoded
 from modules.fine_tuning_files import (
     FILES,
     NO_USE,
@@ -71,9 +71,11 @@ def load(request: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def trainer_for(directory: Path, request: dict[str, Any], model: Any, tokenizer: Any, stop: list[int]) -> Any:
-    """transformers' Trainer, which stops with a checkpoint at the next step once `stop` holds a signal."""
+    """trl's SFTTrainer, which stops with a checkpoint at the next step once `stop` holds a signal."""
     import torch
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
 
     recipe = request["recipe"]
     checkpoints = directory / "checkpoints"
@@ -99,11 +101,12 @@ def trainer_for(directory: Path, request: dict[str, Any], model: Any, tokenizer:
             if processes.together(bool(stop)) and state.global_step < state.max_steps:
                 control.should_save = control.should_training_stop = True
 
+    # With labels of ours: trl would want a chat template with marks for it, and cut off what is too long.
     data = encoded(tokenizer, directory / request["train"], recipe["max_length"])
     steps = recipe["steps"] or -1
     per_step = recipe["batch_size"] * recipe["gradient_accumulation"] * processes.count()
     total = steps if steps > 0 else -(-len(data) // per_step) * recipe["epochs"]
-    arguments = TrainingArguments(
+    arguments = SFTConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
         num_train_epochs=recipe["epochs"] or 1,
@@ -114,6 +117,7 @@ def trainer_for(directory: Path, request: dict[str, Any], model: Any, tokenizer:
         weight_decay=recipe["weight_decay"],
         seed=recipe["seed"],
         bf16=recipe["precision"] == "bf16",
+        gradient_checkpointing=recipe.get("gradient_checkpointing", False),
         use_cpu=not torch.cuda.is_available(),
         save_steps=recipe["save_steps"],
         logging_steps=recipe["logging_steps"],
@@ -121,13 +125,13 @@ def trainer_for(directory: Path, request: dict[str, Any], model: Any, tokenizer:
         ddp_backend="gloo" if processes.count() > 1 and not torch.cuda.is_available() else None,
         report_to=[],
         disable_tqdm=True,
-        remove_unused_columns=False,
+        max_length=None,
     )
-    return Trainer(
+    return SFTTrainer(
         model=model,
         args=arguments,
-        train_dataset=data,
-        data_collator=lambda batch: collate(tokenizer, batch),
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
         callbacks=[Reporter()],
     )
 
@@ -201,7 +205,7 @@ def _record(
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "node": os.uname().nodename,
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate")},
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")},
     }
 
 

@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from modules.fine_tuning_data import IGNORED, collate, encoded, rows
+from modules.fine_tuning_data import IGNORED, encoded, rows
 
 SAMPLES = 3  # held-out prompts whose answer is kept, to compare with what is served
 SAMPLE_TOKENS = 32
 
 
-def loss_on(model: Any, tokenizer: Any, data: list[dict[str, list[int]]]) -> float:
+def loss_on(model: Any, data: list[dict[str, list[int]]]) -> float:
     """Mean loss of an answer's token."""
     import torch
 
     total, count = 0.0, 0
     for row in data:
-        batch = {key: value.to(model.device) for key, value in collate(tokenizer, [row]).items()}
+        batch = {key: torch.tensor([values], device=model.device) for key, values in row.items()}
         learnt = sum(label != IGNORED for label in row["labels"][1:])
         with torch.no_grad():
             total += float(model(**batch).loss) * learnt
@@ -49,12 +49,12 @@ def evaluate(directory: Path, request: dict[str, Any], model: Any, tokenizer: An
     held_out = directory / request["evaluation"]
     data = encoded(tokenizer, held_out, request["recipe"]["max_length"])
     model.eval()
-    tuned = loss_on(model, tokenizer, data)
+    tuned = loss_on(model, data)
     samples = answers(model, tokenizer, rows(held_out))
     if request["recipe"]["method"] == "lora":
         with model.disable_adapter():
-            base = loss_on(model, tokenizer, data)
+            base = loss_on(model, data)
     else:
         before = AutoModelForCausalLM.from_pretrained(request["base_model"], dtype=model.dtype)
-        base = loss_on(before.to(model.device).eval(), tokenizer, data)
+        base = loss_on(before.to(model.device).eval(), data)
     return {"base_loss": base, "tuned_loss": tuned, "rows": len(data), "samples": samples}

@@ -84,6 +84,10 @@ class Lora(Model):
             raise ValueError(
                 "all-linear or a list of names of layers is wanted, for example [q_proj, v_proj]"
             )
+        if "lm_head" in names:
+            raise ValueError(
+                "lm_head would not be trained (trl takes the loss from that layer's own weights); leave it out"
+            )
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)}: there twice")
@@ -113,6 +117,8 @@ class Recipe(Model):
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """of the order of the rows and of a new adapter's weights"""
     precision: Literal["bf16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = False
+    """compute parts of the model twice instead of keeping them: longer rows fit, and a step takes a third longer"""
     save_steps: int = Field(50, ge=1)
     """steps from one checkpoint to the next: what a run that is stopped may lose"""
     logging_steps: int = Field(1, ge=1)
