@@ -62,6 +62,7 @@ PULUMI_KUBERNETES = "4.25.0"
 PULUMI_RANDOM = "4.21.4"
 KUBE_ROUTER = "2.1.0"
 KUEUE = "0.17.0"
+KWOK = "0.8.0"
 CNI_PLUGINS = "1.9.1"
 PAUSE = "3.10.2"
 
@@ -160,6 +161,12 @@ MODULES: tuple[Module, ...] = (
                 "kueue", "sigs.k8s.io/kueue/cmd/kueue", KUEUE, version_arguments=("--kubeconfig=/dev/null",)
             ),
         ),
+    ),
+    Module(
+        name="kwok",
+        minutes=1.5,
+        gib=1.0,
+        programs=(Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK),),
     ),
     Module(
         name="cni-plugins",

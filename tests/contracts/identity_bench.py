@@ -85,14 +85,26 @@ class Bench:
         return (self.directory / f"service-{replica}.log").read_text()
 
 
-def request_for(name: str, group: str = "system:nodes", *arguments: str) -> str:
-    """A certificate request as openssl on a node makes it, with a key of its own."""
-    key = subprocess.run(
-        ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"], capture_output=True, check=True
-    ).stdout
+def private_key() -> bytes:
+    """As openssl on a node makes it."""
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def request_for(name: str, group: str = "system:nodes", *arguments: str, key: Path | None = None) -> str:
+    """A certificate request as openssl on a node makes it. key: file of its key; without one one is made."""
     made = subprocess.run(
-        ["openssl", "req", "-new", "-key", "/dev/stdin", "-subj", f"/O={group}/CN={name}", *arguments],
-        input=key,
+        [
+            "openssl",
+            "req",
+            "-new",
+            "-key",
+            str(key or "/dev/stdin"),
+            "-subj",
+            f"/O={group}/CN={name}",
+            *arguments,
+        ],
+        input=None if key else private_key(),
         capture_output=True,
         check=True,
     )
