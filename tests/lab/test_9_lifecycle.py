@@ -1,6 +1,10 @@
-"""A pool moves to a new boot image and back, as its runbook says, while it serves."""
+"""The life of nodes as its runbooks say, while the site serves: another image, another owner, another blade, a new
+cabinet."""
 
+import os
 import re
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +73,63 @@ def test_a_node_is_lent_and_comes_back(outputs, shell: Shell, runbook, site_file
     assert pool() == {"x1000c0s0b0n0": "Ready"}
     book.follow(6, 7, 8)
     assert pool() == {"x1000c0s0b0n0": "Ready", LENT: "Ready"}
+
+
+def bmc_process(xname: str) -> int | None:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_text().split("\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if "lab.bmc" in words and xname in words:
+            return int(entry.parent.name)
+    return None
+
+
+def swap_blade(shell: Shell, bmc: str) -> None:
+    """The stand-in of a BMC reads what is in its slots when it starts; the lab starts it again by itself."""
+    before = bmc_process(bmc)
+    assert before is not None
+    os.kill(before, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while (
+        bmc_process(bmc) in (before, None)
+        or shell.run(f"sitewright nodes power lab {bmc}n0 status").returncode
+    ):
+        assert time.monotonic() < deadline, f"the BMC {bmc} did not start again"
+        time.sleep(1)
+
+
+def test_a_blade_is_replaced(outputs, shell: Shell, runbook, site_file_of_now) -> None:
+    file = REPOSITORY / "environments/lab.yaml"
+    before, address = file.read_text(), f"sitewright lab ssh {LENT} cat /sys/class/net/host0/address"
+    old = shell.must(address).split()[-1]
+    book = runbook("replace-a-blade")
+    book.follow(1, 2, 3)
+    swap_blade(shell, LENT[:-2])
+    book.follow(4, 5, 6, 7)
+    book.worked()
+    shell.must(address, "02:00:00:00:00:17")
+    book.follow(1, 2)
+    file.write_text(before)
+    swap_blade(shell, LENT[:-2])
+    shell.must(f"sitewright nodes replace lab {LENT} --mac {old}", "changed: …")
+    book.follow(6, 7)
+    book.worked()
+    shell.must(address, old)
+
+
+def test_a_new_cabinet_boots_and_goes_again(outputs, shell: Shell, runbook, site_file_of_now) -> None:
+    file = REPOSITORY / "environments/lab.yaml"
+    before, first = file.read_text(), boot_ids(shell)
+    book = runbook("first-boot-of-a-cabinet")
+    book.follow(1, 2, 3, 4, 5, 6, 7)
+    book.worked()
+    assert set(first) < set(boot_ids(shell)), "the nodes that were there are in the boot they were in"
+    file.write_text(before)
+    shell.must("pulumi up -s lab --yes --skip-preview")
+    assert set(boot_ids(shell)) == set(first)
+    shell.must("sitewright lab up")
 
 
 def test_the_site_is_as_its_file_says_afterwards(outputs, shell: Shell) -> None:
