@@ -11,13 +11,14 @@ from tests.bench.declare import declare
 from tests.bench.figure import Figure, progress
 from tests.bench.hostlists import hostlist
 from tests.bench.idle import idle
+from tests.bench.image_build import image
 from tests.bench.power_on import nodes
 from tests.bench.preview import preview
 
 Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
 MEASURES = (
-    *("hostlist", "declare", "preview", "cold", "warm", "nodes", "noop", "idle"),
+    *("hostlist", "declare", "preview", "image", "cold", "warm", "nodes", "noop", "idle"),
     *("gateway", "availability", "hand_over", "training"),
 )
 
@@ -37,12 +38,13 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     hostlist  3,000 nodes expanded and folded, beside ClusterShell
     declare   1 to 3,000 nodes declared to the provisioner, beside a loop of curl (10 minutes)
     preview   `pulumi preview` of example-alps, without any cluster
+    image     a boot image built from nothing and after one line changed, beside a plain script (15 minutes, root)
     cold      `sitewright lab up --deploy` from empty caches (only with --cold)
     warm      the same with full caches, from no lab
     nodes     power-on to Ready, from the runs recorded last
     noop      the same when everything is up
     idle      cores and memory of the lab at rest
-    gateway   what our gateway adds to an answer, beside LiteLLM and vllm-router alone (20 minutes)
+    gateway   what our gateway adds to an answer, beside LiteLLM and vllm-router alone (35 minutes)
     availability  failed requests at update, drain, scaling; recovery from a power cut and a hang (15 minutes)
     hand_over     an adapter from its run to all users and back (15 minutes)
     training      what a power cut costs a run, and a pod beside a plain process (10 minutes)
@@ -59,6 +61,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
         "hostlist": hostlist,
         "declare": declare,
         "preview": preview,
+        "image": image,
         "cold": lab_runs.cold,
         "warm": lab_runs.warm,
         "nodes": nodes,

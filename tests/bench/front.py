@@ -25,7 +25,8 @@ def gateway(place: Path, model: str, models: str) -> Iterator[tuple[str, str]]:
         "pool": "svc",
         "models": [{"name": model, "targets": [{"api_base": models}]}],
     }
-    made = Gateway(LlmGatewaySpec.model_validate(given), place)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for figures alone
+        made = Gateway(LlmGatewaySpec.model_validate(given), place)
     try:
         yield f"{made.url}/v1", KEY
     finally:

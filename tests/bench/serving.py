@@ -17,10 +17,8 @@ from tests.bench.figure import Figure, progress
 from tests.load import OpenLoop, Stream, quantile
 
 GATEWAY, REPLICAS, MODEL = "http://127.0.0.1:18400/v1", "http://127.0.0.1:18000/v1", "tiny"
-RATE = 2.0  # streams per second: a fifth of what two replicas on two cores can do
-# 460 streams of each: fewer do not tell the 99th percentile (MLPerf LoadGen: 459 without one beyond it).
-ROUNDS, STREAMS, WARM_UP = 10, 46, 10
-RESAMPLES = 1000
+WARM_UP, RESAMPLES = 10, 1000
+FOR_P99 = 459  # fewer streams do not tell it (MLPerf LoadGen: so many without one beyond it)
 DIRECT = "the model's Service"
 ADDED_S = {
     "gateway": 0.020,
@@ -29,6 +27,18 @@ ADDED_S = {
 }  # p50, the targets of docs/figures.md
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 Measured = Callable[[Stream], float]
+
+
+class Load(NamedTuple):
+    """streams: of a round, at each place; rate: of them per second."""
+
+    rate: float
+    rounds: int
+    streams: int
+
+
+# One stream at a time, mostly; and what keeps two cores busy that also run the model, the cluster and the clients.
+LOADS = {"light": Load(0.5, 5, 12), "full": Load(2.0, 10, 46)}
 
 
 class Place(NamedTuple):
@@ -40,7 +50,7 @@ class Place(NamedTuple):
 
 def gateway() -> Iterator[Figure]:
     """Seconds to the first word and to the last that each adds at the median, with the other quantiles, and the words
-    per second of a stream. The order of the places changes from round to round."""
+    per second of a stream; once with little load and once with much."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         places = {
@@ -50,31 +60,36 @@ def gateway() -> Iterator[Figure]:
             "litellm": Place(*stack.enter_context(front.litellm(scratch, MODEL, REPLICAS))),
             "vllm_router": Place(stack.enter_context(front.router(scratch, REPLICAS))),
         }
-        found = rounds(places)
+        for name, place in places.items():
+            progress(f"gateway: {name} warms up")
+            streams(place, 1.0, WARM_UP, seed=0)
+        for name, load in LOADS.items():
+            progress(f"gateway: {name} load, {load.rate:g} streams per second")
+            yield from compared(f"gateway.{name}", rounds(places, load))
+
+
+def compared(title: str, found: dict[str, list[Stream]]) -> Iterator[Figure]:
+    """Each place beside the model's own Service."""
     direct = found.pop(DIRECT)
     for name, ours in found.items():
         for what, of in (("first_word", first_word), ("last_word", last_word)):
-            yield added(
-                f"gateway.{name}.{what}", list(map(of, ours)), list(map(of, direct)), ADDED_S.get(name)
-            )
+            target = ADDED_S.get(name) if title.endswith("light") else None
+            yield added(f"{title}.{name}.{what}", list(map(of, ours)), list(map(of, direct)), target)
         peer = {"name": DIRECT, **quantiles(sorted(map(pace, direct)))}
         mine = sorted(map(pace, ours))
         yield Figure(
-            f"gateway.{name}.words_per_second", quantile(mine, 0.5), "1/s", None, peer, quantiles(mine)
+            f"{title}.{name}.words_per_second", quantile(mine, 0.5), "1/s", None, peer, quantiles(mine)
         )
 
 
-def rounds(places: dict[str, Place], seed: int = 1) -> dict[str, list[Stream]]:
+def rounds(places: dict[str, Place], load: Load, seed: int = 1) -> dict[str, list[Stream]]:
     """The streams of each place. All are asked in each round, in an order of chance."""
-    for name, place in places.items():
-        progress(f"gateway: {name} warms up")
-        streams(place, WARM_UP, seed=0)
     order = random.Random(seed)
     found: dict[str, list[Stream]] = {name: [] for name in places}
-    for turn in range(ROUNDS):
-        progress(f"gateway: round {turn + 1} of {ROUNDS}")
+    for turn in range(load.rounds):
+        progress(f"gateway: round {turn + 1} of {load.rounds}")
         for name in order.sample(list(places), len(places)):
-            found[name] += streams(places[name], STREAMS, seed=turn)
+            found[name] += streams(places[name], load.rate, load.streams, seed=turn)
     return found
 
 
@@ -89,7 +104,7 @@ def added(name: str, ours: Sequence[float], theirs: Sequence[float], target: flo
                 "s": round(quantile(mine, share) - quantile(other, share), 4),
                 "confidence_95": between[which],
             }
-            for which, share in QUANTILES.items()
+            for which, share in told(mine).items()
         },
         "streams": len(mine),
         **quantiles(mine),
@@ -112,9 +127,9 @@ def intervals(ours: Sequence[float], theirs: Sequence[float], seed: int = 1) -> 
     }
 
 
-def streams(place: Place, count: int, seed: int) -> list[Stream]:
+def streams(place: Place, rate: float, count: int, seed: int) -> list[Stream]:
     """Raises: SitewrightError where one is not whole: a figure of those that are would say nothing."""
-    with OpenLoop(place.url, MODEL, RATE, place.key, seed) as load:
+    with OpenLoop(place.url, MODEL, rate, place.key, seed) as load:
         load.wait_for(count)
     if load.failed:
         raise SitewrightError(f"{place.url}: {load.said()}")
@@ -133,8 +148,13 @@ def pace(stream: Stream) -> float:
     return (stream.words - 1) / max(stream.ended - stream.first, 1e-6)
 
 
+def told(values: Sequence[float]) -> dict[str, float]:
+    """The quantiles that so many values tell."""
+    return {which: share for which, share in QUANTILES.items() if which != "p99" or len(values) >= FOR_P99}
+
+
 def quantiles(ordered: Sequence[float]) -> dict[str, float]:
-    return {which: round(quantile(ordered, share), 4) for which, share in QUANTILES.items()}
+    return {which: round(quantile(ordered, share), 4) for which, share in told(ordered).items()}
 
 
 def _key() -> str:

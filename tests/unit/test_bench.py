@@ -360,25 +360,27 @@ def test_figures_of_tests_are_passed_on_as_they_were_kept(tmp_path, monkeypatch)
 
 
 def test_the_confidence_intervals_of_differences_hold_them():
-    ours, theirs = [0.5 + place / 100 for place in range(50)], [0.4 + place / 100 for place in range(50)]
+    ours = [0.5 + place / 1000 for place in range(500)]
+    theirs = [value - 0.1 for value in ours]
     figure = serving.added("gateway.x.first_word", ours, theirs, 0.2)
     assert figure.value == pytest.approx(0.1)
     for which in ("p50", "p95", "p99"):
         low, high = figure.details["added"][which]["confidence_95"]
         assert -0.1 < low < figure.details["added"][which]["s"] < high < 0.3
+    assert "p99" not in serving.added("gateway.x.first_word", ours[:50], theirs[:50], None).details["added"]
 
 
 def test_every_place_is_asked_in_each_round_and_not_always_in_the_same_order(monkeypatch):
     asked = []
 
-    def streams(place, count, seed):
-        asked.append((place.url, count, seed))
+    def streams(place, rate, count, seed):
+        asked.append((place.url, rate, seed))
         return [place.url] * count
 
     monkeypatch.setattr(serving, "streams", streams)
-    found = serving.rounds({name: serving.Place(name) for name in "abc"})
+    found = serving.rounds({name: serving.Place(name) for name in "abc"}, serving.Load(0.5, 10, 46))
     assert {name: len(got) for name, got in found.items()} == dict.fromkeys("abc", 460)
     assert all(set(got) == {name} for name, got in found.items())
-    turns = [[name for name, count, seed in asked if (count, seed) == (46, turn)] for turn in range(10)]
+    turns = [[name for name, rate, seed in asked if (rate, seed) == (0.5, turn)] for turn in range(10)]
     assert all(sorted(turn) == list("abc") for turn in turns)
     assert len({tuple(turn) for turn in turns}) > 1
