@@ -19,6 +19,7 @@ from tests.contracts.fake_hypervisor import process
 from tests.contracts.identity_bench import Bench, bench, node, private_key, request_for
 from tools.locate import tool
 
+pytestmark = pytest.mark.timeout(600)
 NUMBERS = range(1, 65)
 ANNOTATION = "kwok.x-k8s.io/node"
 
