@@ -47,8 +47,8 @@ PATIENCE: dict[Stage, float] = {
     "script": 120,
     "kernel": 300,
     "initrd": 600,
-    "root": 300,
-    "cloud-init": 300,
+    "root": 600,
+    "cloud-init": 600,
     "join": 300,
     "kubelet": 300,
 }
@@ -70,7 +70,7 @@ HINTS: dict[Stage, str] = {
 }
 
 _ORDER = {stage: number for number, (stage, _) in enumerate(STAGES)}
-DETAIL = 160  # characters kept of a line
+DETAIL = 120  # characters kept of a line
 # What moves the cursor and colours a terminal.
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|.)|[\x00-\x08\x0b-\x1f\x7f]")
 _IMAGE = re.compile(r"\bsitewright\.root=sha256:([0-9a-f]{64})")

@@ -24,6 +24,9 @@ say() {
     echo "$1" >&2
 }
 
+# systemd mounts the overlay as soon as this is through; dracut 057 makes its directories after that, and mounts it again.
+[ -n "$(getarg rd.live.overlay=)" ] || mkdir -m 0755 -p /run/overlayfs /run/ovlwork
+
 verity=$(getarg sitewright.verity=)
 digest=$(getarg sitewright.root=)
 
