@@ -29,8 +29,8 @@ MIB = 2**20
 PROGRAM = "qemu-system-x86_64"
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 FIRMWARE_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-# What QEMU needs beside the machine's memory: translated code, above all.
-OVERHEAD = 768 * MIB
+# What QEMU needs beside the machine's memory. Half of it is for translated code, of which it keeps 1 GiB unasked.
+OVERHEAD = 1024 * MIB
 # Relative to where QEMU is started: the name of a socket has at most 107 characters, a directory may have more.
 QMP_SOCKET = "qmp.sock"
 START_SECONDS = 10.0
@@ -96,7 +96,7 @@ def command(machine: EmulatedMachine, tap: str) -> list[str]:
         *("-name", machine.name),
         *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_DNS, machine.name))),
         *("-nodefaults", "-no-user-config", "-display", "none"),
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-machine", "q35", "-accel", f"tcg,thread=multi,tb-size={OVERHEAD // MIB // 2}", "-cpu", "max"),
         *("-smp", str(machine.cpus), "-m", str(machine.memory // MIB)),
         *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"),
         *("-drive", f"if=pflash,format=raw,unit=1,file={directory / 'firmware.fd'}"),

@@ -32,6 +32,7 @@ from tests.contracts.tiny_system import initial_root, kernel
 pytestmark = [
     pytest.mark.timeout(420),
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and control groups need root"),
+    pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no tap devices on this machine"),
     pytest.mark.skipif(
         bool(checks.missing_firmware()), reason="qemu-system-x86, ovmf or ipxe is not installed"
     ),

@@ -1,5 +1,7 @@
 """What the console of a node says about its boot."""
 
+from pathlib import Path
+
 import pytest
 
 from lab.bmc.console import HINTS, PATIENCE, STAGES, Reading, hint, plain, stuck
@@ -91,3 +93,27 @@ def test_a_stage_that_takes_too_long_is_said_once_and_the_same() -> None:
 
 def test_every_stage_that_can_fail_has_patience_and_a_hint() -> None:
     assert set(PATIENCE) == set(HINTS) == {stage for stage, _ in STAGES} - {"running"}
+
+
+# Serial console of a node that booted the compute image in QEMU, from an image server that first answered 503 and then
+# broke off; all lines but those that tell anything are left out.
+RECORDED = Path(__file__).parents[1] / "data/consoles/compute.txt"
+
+
+def test_a_recorded_boot_is_read_as_it_was() -> None:
+    reading, stages, errors = Reading(), [], []
+    for _ in reading.feed(RECORDED.read_bytes().decode()):
+        stages.append(reading.stage)
+        errors.append(reading.error)
+    assert list(dict.fromkeys(stages)) == [
+        "firmware",
+        "ipxe",
+        "script",
+        "kernel",
+        "initrd",
+        "root",
+        "cloud-init",
+    ]
+    told = [error for error in dict.fromkeys(errors) if error]
+    assert ["503" in told[0], "cut short" in told[1], len(told)] == [True, True, 2]
+    assert reading.error == "", "it came all the same"

@@ -40,6 +40,7 @@ fetch_once() {
         6 | 7) fetch_reason="no connection" ;;
         18) fetch_reason="the answer was cut short" ;;
         22) fetch_reason="the server answered $fetch_code" ;;
+        23) fetch_reason="there is no room for it in memory" ;;
         28) fetch_reason="no data for $FETCH_SILENT_SECONDS s, or no connection for $FETCH_CONNECT_SECONDS s" ;;
         33) fetch_reason="the server does not continue" ;;
         52 | 56) fetch_reason="the server hung up" ;;

@@ -19,7 +19,11 @@ url=${2#livenet:}
 fetched=/tmp/sitewright-root.squashfs
 round=1
 while fetch_root "$url" "$fetched"; do
-    [ "$round" -lt "$ROUNDS" ] && export SITEWRIGHT_FETCH_AGAIN=$FETCH_AGAIN || unset SITEWRIGHT_FETCH_AGAIN
+    if [ "$round" -lt "$ROUNDS" ]; then
+        export SITEWRIGHT_FETCH_AGAIN=$FETCH_AGAIN
+    else
+        unset SITEWRIGHT_FETCH_AGAIN
+    fi
     /sbin/dmsquash-live-root "$fetched"
     status=$?
     [ "$status" = "$FETCH_AGAIN" ] || exit "$status"
