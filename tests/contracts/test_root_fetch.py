@@ -192,16 +192,14 @@ def test_a_server_that_never_gives_it_ends_the_boot_with_the_reason(serve, tmp_p
     assert len(server.ranges) == 3
 
 
-def pauses(attempt: int, **more: str) -> list[int]:
+def pauses(attempt: int) -> list[float]:
     script = f". {MODULE}/fetch.sh; i=0; while [ $i -lt 40 ]; do pause_before {attempt}; i=$((i + 1)); done"
-    done = subprocess.run(
-        ["sh", "-c", script], env={"PATH": "/usr/bin:/bin", **more}, capture_output=True, text=True
-    )
+    done = subprocess.run(["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert not done.stderr
-    return [int(line) for line in done.stdout.split()]
+    return [float(line) for line in done.stdout.split()]
 
 
-@pytest.mark.parametrize(("attempt", "middle"), [(1, 1000), (2, 2000), (4, 8000), (5, 15000), (60, 15000)])
+@pytest.mark.parametrize(("attempt", "middle"), [(1, 1), (2, 2), (4, 8), (5, 15), (60, 15)])
 def test_the_pauses_grow_and_no_two_nodes_wait_equally_long(attempt: int, middle: int) -> None:
     found = pauses(attempt)
     assert all(middle / 2 <= one <= middle * 1.5 for one in found)

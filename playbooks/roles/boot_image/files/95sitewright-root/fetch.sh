@@ -19,8 +19,7 @@ fetch_root() {
             echo "sitewright: $1 did not come in $fetch_attempt attempts: $fetch_reason" >&2
             return 1
         fi
-        fetch_milliseconds=$(pause_before "$fetch_attempt")
-        fetch_seconds=$((fetch_milliseconds / 1000)).$(printf %03d $((fetch_milliseconds % 1000)))
+        fetch_seconds=$(pause_before "$fetch_attempt")
         echo "sitewright: $1: $fetch_reason; attempt $fetch_attempt of $FETCH_ATTEMPTS, again in $fetch_seconds s" >&2
         sleep "$fetch_seconds"
         fetch_attempt=$((fetch_attempt + 1))
@@ -53,7 +52,7 @@ fetch_once() {
     return 1
 }
 
-# pause_before ATTEMPT: milliseconds, doubled each time, and spread by half of it to both sides.
+# pause_before ATTEMPT: seconds as 1.234, doubled each time, and spread by half of it to both sides.
 pause_before() {
     pause=$FETCH_FIRST_PAUSE
     pause_count=1
@@ -63,5 +62,6 @@ pause_before() {
     done
     [ "$pause" -le "$FETCH_LONGEST_PAUSE" ] || pause=$FETCH_LONGEST_PAUSE
     pause_random=$(od -An -N2 -tu2 /dev/urandom)
-    echo $((pause / 2 + pause * $pause_random / 65535))
+    pause=$((pause / 2 + pause * $pause_random / 65535))
+    printf '%d.%03d\n' $((pause / 1000)) $((pause % 1000))
 }

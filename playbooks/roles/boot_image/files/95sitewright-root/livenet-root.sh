@@ -27,6 +27,7 @@ while fetch_root "$url" "$fetched"; do
     /sbin/dmsquash-live-root "$fetched"
     status=$?
     [ "$status" = "$FETCH_AGAIN" ] || exit "$status"
+    sleep "$(pause_before "$round")"
     round=$((round + 1))
 done
 exit 1
