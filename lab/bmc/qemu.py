@@ -55,7 +55,8 @@ class QemuBoot:
                 since = since if told[0] == reading.stage else time.monotonic()
                 told = (reading.stage, error)
                 hint = console.hint(reading.stage, error)
-                self._report.stage(reading.stage, reading.detail, error, hint=hint, image=reading.image)
+                detail = "" if error else reading.detail
+                self._report.stage(reading.stage, detail, error, hint=hint, image=reading.image)
 
         while True:
             runs = self._state(self._node.xname) == "running"
