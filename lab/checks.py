@@ -3,10 +3,10 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lab import cgroup, listeners, paths
+from lab import cgroup, emulator, listeners, network_boot, paths
 from lab.commands import SYSTEM_PATH
 from lab.plan import LabPlan
 from sitewright.errors import SitewrightError
@@ -29,6 +29,13 @@ PACKAGES = {
     "socat": "socat",
     "ssh": "openssh-client",
 }
+# And of each file that emulated nodes boot with.
+EMULATOR = {
+    f"/usr/bin/{emulator.PROGRAM}": "qemu-system-x86",
+    str(emulator.FIRMWARE): "ovmf",
+    str(emulator.FIRMWARE_VARIABLES): "ovmf",
+    str(network_boot.IPXE): "ipxe",
+}
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 FILE_SYSTEMS = ("overlay", "squashfs", "tmpfs")
 SERVICES_MEMORY = GIB  # all services of the lab together, measured: 0.7 GiB
@@ -44,6 +51,7 @@ def check(plan: LabPlan) -> None:
     require_root()
     problems = [
         *missing_programs(),
+        *(missing_firmware() if plan.site.emulated_nodes else []),
         *missing_file_systems(),
         *ports_in_use(plan),
         *too_little_memory(plan, available_memory(), cgroup.memory_used(paths.lab_name())),
@@ -74,6 +82,21 @@ def missing_programs(find: str = SYSTEM_PATH) -> list[SitewrightError]:
     return [
         SitewrightError(
             f"these programs are missing: {', '.join(missing)}", f"Run `apt-get install -y {packages}`."
+        )
+    ]
+
+
+def missing_firmware(needed: Mapping[str, str] | None = None) -> list[SitewrightError]:
+    """What emulated nodes need. needed: Debian package of each file."""
+    files = needed if needed is not None else EMULATOR
+    missing = [name for name in files if not Path(name).is_file()]
+    if not missing:
+        return []
+    packages = " ".join(sorted({files[name] for name in missing}))
+    return [
+        SitewrightError(
+            f"for `lab.qemu_nodes` these files are missing: {', '.join(missing)}",
+            f"Run `apt-get install -y --no-install-recommends {packages}`, or leave `lab.qemu_nodes` out.",
         )
     ]
 
@@ -110,6 +133,7 @@ def ports_in_use(plan: LabPlan) -> list[SitewrightError]:
 def too_little_memory(plan: LabPlan, available: int, used: int) -> list[SitewrightError]:
     """available: bytes free on this host; used: bytes that the running lab holds and would use again."""
     machines = sum(vm.memory for vm in plan.site.vms) + sum(node.memory for node in plan.site.nodes)
+    machines += emulator.OVERHEAD * len(plan.site.emulated_nodes)
     needed = machines + SERVICES_MEMORY
     if available + used >= needed:
         return []

@@ -4,7 +4,7 @@ import ipaddress
 import json
 from pathlib import Path
 
-from lab import network, paths
+from lab import network, network_boot, paths
 from lab.plan import LabPlan, address_of
 
 
@@ -46,7 +46,8 @@ def _boot_images(plan: LabPlan) -> str:
 
 
 def dnsmasq(plan: LabPlan) -> str:
-    """DHCP only: each node's MAC address gets the address of the plan, nobody else gets one."""
+    """DHCP: each node's MAC address gets the address of the plan, nobody else gets one. And, for nodes that are
+    emulated, the boot program over TFTP: no other machine of the lab has firmware that would ask."""
     lines = [
         "port=0  # no DNS",
         "bind-dynamic",
@@ -66,6 +67,8 @@ def dnsmasq(plan: LabPlan) -> str:
         lines.append(f"dhcp-range=set:{net.name},{range_.network_address},static,{range_.netmask},infinite")
         lines.append(f"dhcp-option=tag:{net.name},option:router,{net.gateway}")
         lines += [f"dhcp-host={node.mac},{node.address},{node.xname},infinite" for node in nodes]
+        if emulated := [node for node in nodes if node in plan.site.emulated_nodes]:
+            lines += network_boot.dnsmasq_lines(network.bridge(net.name), [node.mac for node in emulated])
     # dnsmasq reads a comment only at the start of a line.
     return "".join(f"{line.partition('  #')[0]}\n" for line in lines)
 
@@ -124,6 +127,8 @@ def write(plan: LabPlan) -> dict[str, Path]:
     }
     for name, text in texts.items():
         (directory / f"{name}.conf").write_text(text)
+    if plan.site.emulated_nodes and plan.site.provisioner:
+        network_boot.write(str(plan.site.provisioner.bss))
     return {name: directory / f"{name}.conf" for name in texts}
 
 

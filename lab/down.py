@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import cgroup, machine, mounts, network, paths, supervisor
+from lab import cgroup, emulator, machine, mounts, network, paths, supervisor
 from lab.lock import exclusive
 from lab.namespace import wait_until
 from lab.stages import Stages
@@ -91,7 +91,7 @@ def _machines(say: Callable[[str], None], grace: float) -> None:
 
 def _remove_machine(name: str, grace: float) -> None:
     if grace:
-        machine.power_off(name, grace)
+        (emulator if emulator.init_pid(name) else machine).power_off(name, grace)
         machine.forget_exit(name)  # it did not end by itself: the next `lab up` starts it again
     machine.clean(name)
     with contextlib.suppress(OSError):

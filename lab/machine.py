@@ -63,13 +63,13 @@ class Machine:
 def start(machine: Machine) -> None:
     """Power on. Returns once the machine's process runs; what it prints goes to its console.log.
     Raises where it already runs, or ends at once."""
-    with _locked(machine.name):
+    with locked(machine.name):
         if state(machine.name) == "running":
             raise SitewrightError(f"machine {machine.name} already runs")
         try:
             _boot(machine)
         except BaseException:
-            _cut(machine.name)
+            cut(machine.name)
             raise
 
 
@@ -87,14 +87,14 @@ def power_off(name: str, grace: float = 30.0) -> None:
 def kill(name: str) -> None:
     """Power cut: SIGKILL to everything in the machine, its network unplugged. Nothing happens where it is
     off. Its root stays mounted: what is on its disks outlives a power cut (see `clean`)."""
-    with _locked(name):
-        _cut(name)
+    with locked(name):
+        cut(name)
 
 
 def clean(name: str) -> None:
     """Power cut, and unmount whatever is mounted below the machine's directory. Files stay."""
-    with _locked(name):
-        _cut(name)
+    with locked(name):
+        cut(name)
         mounts.unmount_below(paths.machine_dir(name))
 
 
@@ -105,14 +105,14 @@ def state(name: str) -> State:
 def exit_status(name: str) -> int | None:
     """How the last run ended: 0 powered off, REBOOT_STATUS wants to boot again, None killed or running."""
     try:
-        return int(_exit_file(name).read_text())
+        return int(exit_file(name).read_text())
     except (FileNotFoundError, ValueError):
         return None
 
 
 def forget_exit(name: str) -> None:
     """From now on the machine counts as one that lost its power, however its last run ended."""
-    _exit_file(name).unlink(missing_ok=True)
+    exit_file(name).unlink(missing_ok=True)
 
 
 def names() -> list[str]:
@@ -163,13 +163,66 @@ def enter(name: str, *command: str) -> list[str]:
     return ["nsenter", f"--target={pid}", "--all", "--root", "--wd", "--", *command]
 
 
+def spawn(
+    name: str,
+    command: list[str],
+    output: Path,
+    environment: dict[str, str] | None = None,
+    start_in: Path = Path("/"),
+) -> None:
+    """Start the machine's program in its control group, detached: a session of its own, handed to process 1,
+    with PATH and what is given for an environment. The shell around it notes how it ended; a power cut takes the
+    shell too, and notes nothing."""
+    ended = exit_file(name)
+    ended.unlink(missing_ok=True)
+    noting = [
+        "/bin/sh",
+        "-c",
+        'f=$1; shift; "$@"; echo $? >"$f.new"; mv "$f.new" "$f"',
+        "machine",
+        str(ended),
+    ]
+    with output.open("ab") as log:
+        subprocess.run(
+            ["setsid", "--fork", *cgroup.wrap(paths.machine_cgroup(name), [*noting, *command])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={"PATH": SYSTEM_PATH, **(environment or {})},
+            cwd=start_in,
+            check=True,
+        )
+
+
+def cut(name: str) -> None:
+    """Power cut, for a caller that holds the lock."""
+    group = paths.machine_cgroup(name)
+    cgroup.kill(group)
+    network.disconnect(name)
+    cgroup.remove(group)
+
+
+def exit_file(name: str) -> Path:
+    return paths.machine_dir(name) / "exit"
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One start or stop of a machine at a time, over all processes of the lab."""
+    directory = paths.machine_dir(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _boot(machine: Machine) -> None:
     group = paths.machine_cgroup(machine.name)
     cgroup.create(group)
     cgroup.limit(group, machine.cpus, machine.memory)
     namespace = network.connect(machine.name, machine.network, machine.mac)
-    _exit_file(machine.name).unlink(missing_ok=True)
-    _spawn(machine, _nspawn(machine, namespace))
+    environment = {"EXIT_ON_REBOOT": "1"} if machine.exit_on_reboot else {}
+    spawn(machine.name, _nspawn(machine, namespace), console(machine.name), environment)
     _wait_for_init(machine.name)
 
 
@@ -202,52 +255,15 @@ def _bind(bind: Bind) -> str:
     return f"{option}={str(bind.source).replace(':', chr(92) + ':')}:{bind.target}"
 
 
-def _spawn(machine: Machine, command: list[str]) -> None:
-    """Start detached: a session of its own, handed to process 1, with an empty environment but for PATH.
-    The shell around it notes how the machine ended; a power cut takes the shell too, and notes nothing."""
-    exit_file = _exit_file(machine.name)
-    noting = [
-        "/bin/sh",
-        "-c",
-        'f=$1; shift; "$@"; echo $? >"$f.new"; mv "$f.new" "$f"',
-        "machine",
-        str(exit_file),
-    ]
-    environment = {"PATH": SYSTEM_PATH}
-    if machine.exit_on_reboot:
-        environment["EXIT_ON_REBOOT"] = "1"
-    with console(machine.name).open("ab") as log:
-        subprocess.run(
-            ["setsid", "--fork", *cgroup.wrap(paths.machine_cgroup(machine.name), [*noting, *command])],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            cwd="/",
-            check=True,
-        )
-
-
 def _wait_for_init(name: str, timeout: float = 10.0) -> None:
     deadline = time.monotonic() + timeout
     while init_pid(name) is None:
-        if _exit_file(name).exists() or time.monotonic() > deadline:
+        if exit_file(name).exists() or time.monotonic() > deadline:
             last = console(name).read_text(errors="replace").strip().splitlines()[-3:]
             raise SitewrightError(
                 f"machine {name} does not start: {' | '.join(last)}", f"See {console(name)}."
             )
         time.sleep(0.01)
-
-
-def _cut(name: str) -> None:
-    group = paths.machine_cgroup(name)
-    cgroup.kill(group)
-    network.disconnect(name)
-    cgroup.remove(group)
-
-
-def _exit_file(name: str) -> Path:
-    return paths.machine_dir(name) / "exit"
 
 
 def _namespace_pids(pid: int) -> list[int]:
@@ -259,13 +275,3 @@ def _namespace_pids(pid: int) -> list[int]:
     return next(
         ([int(n) for n in line.split()[1:]] for line in status.splitlines() if line.startswith("NSpid:")), []
     )
-
-
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """One start or stop of a machine at a time, over all processes of the lab."""
-    directory = paths.machine_dir(name)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

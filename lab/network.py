@@ -3,6 +3,8 @@
     sitewright-lab                          sitewright-lab-<machine>
       br-nodes (gateway, BMC addresses) ──── v-<machine> ═══ host0 (the machine's MAC)
 
+An emulated machine (lab/emulator.py) has no namespace: its `v-<machine>` is a tap device that QEMU holds.
+
 There is no uplink: nothing in here reaches the host's network, and the host reaches the lab only through
 haproxy, which opens its outgoing connections inside the namespace.
 """
@@ -56,6 +58,16 @@ def connect(machine: str, network: str, mac: str) -> Path:
     run("ip", "-n", lab, "link", "add", port, "type", "veth", *peer)
     run("ip", "-n", lab, "link", "set", port, "master", bridge(network), "up")
     return NETNS_DIR / namespace
+
+
+def connect_tap(machine: str, network: str) -> str:
+    """Give an emulated machine an interface on a network. Returns its name in the lab's namespace; the other end is
+    the program that opens it, which gives it the machine's MAC address."""
+    disconnect(machine)
+    lab, port = paths.lab_name(), paths.short("v-", machine)
+    run("ip", "-n", lab, "tuntap", "add", "dev", port, "mode", "tap")
+    run("ip", "-n", lab, "link", "set", port, "master", bridge(network), "up")
+    return port
 
 
 def disconnect(machine: str) -> None:

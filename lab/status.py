@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lab import cgroup, machine, network, paths, supervisor
+from lab import cgroup, emulator, machine, network, paths, supervisor
 from lab.plan import LabPlan
 
 
@@ -74,7 +74,7 @@ def _machine(name: str, kind: str, address: str, limit: int) -> MachineStatus:
     if state == "running":
         found = network.addresses(paths.machine_namespace(name), "host0")
         address = found[0] if found else address
-        seconds = _age(machine.init_pid(name))
+        seconds = _age(machine.init_pid(name) or emulator.init_pid(name))
     used = cgroup.memory_used(paths.machine_cgroup(name))
     return MachineStatus(name, kind, state, address, seconds, used, limit)
 

@@ -9,11 +9,12 @@ import logging
 import sys
 from urllib.parse import urlsplit
 
-from lab import paths
+from lab import emulator, paths
 from lab.bmc import server
 from lab.bmc.boot import Boot, Surroundings
 from lab.bmc.driver import Board, NodeSystems
 from lab.bmc.power import NodePower
+from lab.bmc.qemu import QemuBoot
 from lab.bmc.report import Report
 from sitewright.errors import SitewrightError
 from sitewright.provisioning.redfish import bmc_of
@@ -42,7 +43,8 @@ def serve(site: Site, bmc: str) -> None:
     user = bmc_of(site, nodes[0], from_operator=False)
     listener = server.listen(nodes[0].bmc_address, urlsplit(user.url).port or 443)
     surroundings = Surroundings.of(site)
-    boards = [board(node, surroundings) for node in nodes]
+    emulated = {node.xname for node in site.emulated_nodes}
+    boards = [board(node, surroundings, node.xname in emulated) for node in nodes]
     files = paths.state_dir() / "bmc" / bmc
     password_file = server.write_password_file(files / "htpasswd", user.username, user.password)
     app = server.emulator(NodeSystems(boards), password_file, files)
@@ -64,8 +66,11 @@ def nodes_of(site: Site, bmc: str) -> list[Node]:
     return nodes
 
 
-def board(node: Node, surroundings: Surroundings) -> Board:
+def board(node: Node, surroundings: Surroundings, emulated: bool) -> Board:
     report = Report(node.xname)
+    if emulated:
+        boot = QemuBoot(node, report)
+        return Board(node, NodePower(node.xname, boot.run, report, emulator, boot.watch))
     return Board(node, NodePower(node.xname, Boot(node, surroundings, report).run, report))
 
 

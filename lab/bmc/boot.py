@@ -59,7 +59,7 @@ class Boot:
         fetcher = self._fetcher(stop, self._report.console)
         first = f"{self._surroundings.bss_url.rstrip('/')}/boot/v1/bootscript?mac={self._node.mac}"
         url, attempt = first, 0
-        self._report.stage("power-on", self._node.mac, power="On", image="", attempt=0)
+        self._report.stage("power-on", self._node.mac, driver="nspawn", power="On", image="", attempt=0)
         while True:
             attempt += 1
             script = ipxe.Script()

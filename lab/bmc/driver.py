@@ -47,7 +47,7 @@ class NodeSystems(AbstractSystemsDriver):
 
     @property
     def driver(self) -> str:
-        return "<sitewright nspawn>"
+        return "<sitewright lab>"
 
     @property
     def systems(self) -> list[str]:

@@ -30,7 +30,9 @@ class Machines(Protocol):
 
 
 class NodePower:
-    """boot: brings the node up, or raises Stopped when its event is set. machines: replaced in tests."""
+    """boot: brings the node up, or raises Stopped when its event is set. machines: `lab.machine`, or what does the same
+    for another kind of machine. watch: instead of waiting for the node's process; returns when the node is off or its
+    event is set."""
 
     def __init__(
         self,
@@ -38,11 +40,13 @@ class NodePower:
         boot: Callable[[threading.Event], None],
         report: Report,
         machines: Machines = real_machine,
+        watch: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self._xname = xname
         self._boot = boot
         self._report = report
         self._machines = machines
+        self._watch = watch or self._wait
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._life: threading.Thread | None = None
@@ -146,7 +150,7 @@ class NodePower:
         status = self._machines.exit_status(self._xname)
         return "the node shut itself down" if status == 0 else "the node's power was cut"
 
-    def _watch(self, stop: threading.Event) -> None:
+    def _wait(self, stop: threading.Event) -> None:
         """Return when the machine is off, or `stop` is set."""
         while not stop.is_set() and self._machines.state(self._xname) == "running":
             wait_for_process(self._machines.init_pid(self._xname), stop)

@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import click
 from rich.table import Table
 
+from lab.bmc import report
 from sitewright.cli.console import console
 from sitewright.cli.nodes_drain import drain
 from sitewright.cli.nodes_reassign import reassign
@@ -15,7 +18,7 @@ from sitewright.errors import SitewrightError
 from sitewright.provisioning.node_states import State, chosen, states
 from sitewright.provisioning.power import power_nodes
 from sitewright.provisioning.redfish import ACTIONS, Outcome
-from sitewright.site import load
+from sitewright.site import Site, load
 from sitewright.site.hostlist import fold
 
 _LEAVES_IT_ON = ("status", "on", "running")
@@ -83,14 +86,22 @@ def show(environment: str, xname: str) -> None:
     """Print all that is known of node XNAME, as JSON: site file, provisioner, BMC and cluster.
 
     \b
-    Reads only, changes nothing.
+    Reads only, changes nothing. `boot` is of a lab only: how far the last boot came, why not further, what to look at,
+    and the last lines of the console. A real site's BMCs keep no such record.
     Exit status: 0, 1 something could not be asked.
     Example:     sitewright nodes show lab x1000c0s0b0n0
     """
     site = load(environment)
     found = states(site, chosen(site, xname))
-    click.echo(json.dumps(_plain(found[0]), indent=2))
+    click.echo(json.dumps(_plain(found[0]) | {"boot": _last_boot(site, xname)}, indent=2))
     _tell_problems(found)
+
+
+def _last_boot(site: Site, xname: str) -> dict[str, object] | None:
+    if site.lab is None:
+        return None
+    # A lab that a test runs beside the real one is told its directory so.
+    return report.last_boot(Path(os.environ.get("SITEWRIGHT_LAB_STATE_DIR", site.lab.state_dir)), xname)
 
 
 @nodes.command()

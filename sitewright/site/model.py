@@ -101,6 +101,12 @@ class Site(Model):
         """Every diskless node, in the order of the pools."""
         return plan.nodes(self)
 
+    @property
+    def emulated_nodes(self) -> list[Node]:
+        """The nodes that the lab emulates from the firmware on; none in a real site."""
+        chosen = plan.names(self.lab.qemu_nodes) if self.lab and self.lab.qemu_nodes else ()
+        return [node for node in self.nodes if node.xname in chosen]
+
     def control_plane_addresses(self, cluster: str) -> list[str]:
         """Where the API servers of a cluster listen themselves, without what stands in front of them."""
         addresses = {vm.name: vm.address for vm in self.vms}

@@ -247,6 +247,8 @@ class Lab(Model):
     state_dir: SitePath = Field(default="/var/lib/sitewright/lab", validate_default=True)
     """where the stand-ins keep everything"""
     publish: list[Published] = Field(default_factory=list)
+    qemu_nodes: NodeHostlist | None = None
+    """a hostlist of xnames that boot as a real node does, emulated from the firmware on: slow; default: none"""
 
 
 class ClusterSection(Model):

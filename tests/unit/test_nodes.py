@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from lab.bmc.report import Report
 from sitewright.cli import main
 from sitewright.errors import SitewrightError
 from sitewright.provisioning import node_states
@@ -151,6 +152,23 @@ def test_all_that_is_known_of_a_node_is_one_document(site):
     assert shown["node"]["mac"]
     assert shown["known"]["kernel"] == KERNEL
     assert shown["joined"]["kubelet"] == "v1.37.2"
+
+
+def test_the_last_boot_of_a_node_of_the_lab_is_in_it(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("SITEWRIGHT_LAB_STATE_DIR", str(tmp_path))
+    assert document("show", "lab", FIRST)["boot"] is None
+    told = Report(FIRST)
+    told.stage("power-on", power="On", driver="qemu")
+    told.stage("script", "http://10.77.0.1:27778/…", "Connection timed out", hint="look at BSS")
+    boot = document("show", "lab", FIRST)["boot"]
+    assert (boot["driver"], boot["stage"], boot["reached"]) == ("qemu", "script", "script")
+    assert (boot["error"], boot["hint"]) == ("Connection timed out", "look at BSS")
+    assert "bmc] script: " in boot["last_lines"][-1]
+    assert boot["console"] == f"{tmp_path}/machines/{FIRST}/console.log"
+
+
+def test_a_real_site_has_no_record_of_boots(site):
+    assert document("show", "example-alps", FIRST)["boot"] is None
 
 
 def test_a_token_that_cannot_be_read_is_told_by_its_path(tmp_path):

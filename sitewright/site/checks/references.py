@@ -14,6 +14,7 @@ def check(site: Site, known: Known) -> Iterator[Finding]:
     yield from _control_planes(site, known)
     yield from _pools(site, known)
     yield from _bmc_overrides(site, known)
+    yield from _emulated_nodes(site, known)
 
 
 def _virtual_machines(site: Site, known: Known) -> Iterator[Finding]:
@@ -62,6 +63,14 @@ def _bmc_overrides(site: Site, known: Known) -> Iterator[Finding]:
     members = [str(xname.bmc) for pool in site.pools for xname in pool_xnames(pool)]
     for name in site.bmc.overrides:
         yield from _xname(name, XnameType.NODE_BMC, members, "BMC of this site", ("bmc", "overrides", name))
+
+
+def _emulated_nodes(site: Site, known: Known) -> Iterator[Finding]:
+    if site.lab is None or site.lab.qemu_nodes is None or "pools" in known.dropped:
+        return
+    members = [str(xname) for pool in site.pools for xname in present(pool)]
+    for name in names(site.lab.qemu_nodes):
+        yield from _xname(name, XnameType.NODE, members, "node of this site", ("lab", "qemu_nodes"))
 
 
 def _xname(name: str, kind: XnameType, members: list[str], what: str, loc: Loc) -> Iterator[Finding]:

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Puts a check between fetching the root and mounting it. Named so that it comes behind 90dmsquash-live, whose program
-# it takes the place of.
+# Fetches the root more patiently than dracut, and puts a check between fetching and mounting it. Named so that it comes
+# behind 90livenet and 90dmsquash-live, whose programs it takes the place of.
 
 check() {
-    require_binaries sha256sum veritysetup || return 1
+    require_binaries curl od sha256sum veritysetup || return 1
     return 255
 }
 
@@ -16,7 +16,10 @@ installkernel() {
 }
 
 install() {
-    inst_multiple sha256sum veritysetup
+    inst_multiple curl od sha256sum veritysetup
     mv "$initdir/sbin/dmsquash-live-root" "$initdir/sbin/dmsquash-live-mount"
     inst_script "$moddir/verify-root.sh" /sbin/dmsquash-live-root
+    rm "$initdir/sbin/livenetroot"
+    inst_script "$moddir/livenet-root.sh" /sbin/livenetroot
+    inst_simple "$moddir/fetch.sh" /lib/sitewright-fetch.sh
 }
