@@ -17,6 +17,7 @@ AVAILABILITY = "tests/lab/test_availability.py"
 HAND_OVER = "tests/lab/test_hand_over.py"
 TUNING = "tests/lab/test_5_tuning.py"
 TRAINING = "tests/lab/test_training_on_nodes.py"
+QUEUES = "tests/lab/test_7_queues.py"
 
 
 def availability() -> Iterator[Figure]:
@@ -30,8 +31,8 @@ def hand_over() -> Iterator[Figure]:
 
 
 def training() -> Iterator[Figure]:
-    """Steps that a power cut costs, and the time of a step in a pod beside a plain process on the same node."""
-    yield from recorded_by(TRAINING)
+    """Steps that a power cut and a preemption cost, and the time of a step in a pod beside a plain process there."""
+    yield from recorded_by(TRAINING, QUEUES)
 
 
 def recorded_by(*tests: str) -> Iterator[Figure]:
