@@ -166,8 +166,8 @@ def _require_kept(parameters: Mapping[str, str]) -> None:
         raise SitewrightError(
             f"boot-service: {bad!r} holds one of {' '.join(ESCAPED)}, which it writes into a boot script in another "
             "spelling (html/template); nothing was written",
-            "In a URL write it percent-encoded (& is %26, + is %2B); leave such an argument to the boot image; or use "
-            "BSS (`provisioner.bss`), which writes it as it is.",
+            "In a URL write it percent-encoded (& is %26, + is %2B). An argument that cannot do without needs a site "
+            "with BSS (`provisioner.bss`), which writes it as it is.",
         )
     for name in ("kernel", "initrd"):
         if not parameters[name].startswith(("http://", "https://", "/")):

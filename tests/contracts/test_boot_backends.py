@@ -1,21 +1,31 @@
 """What nodes boot is declared alike with BSS and with boot-service: our client and the lab's services."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sitewright.errors import SitewrightError
+from sitewright.lifecycle import images
+from sitewright.lifecycle.site_hands import SiteHands
 from sitewright.provider.openchami.kinds import BootConfiguration
 from sitewright.provisioning.openchami import EXCLUSIVE, Boot
+from sitewright.provisioning.openchami_access import provisioner
 from sitewright.provisioning.openchami_http import Held
+from sitewright.site import Site, load
+from sitewright.site.sections import Provisioner as ProvisionerSection
 from tests.contracts.boot_sites import BOOT_SERVICE, BSS, SEED, BootSite
+from tests.contracts.pools import Pool, published
 from tests.contracts.test_openchami import BOOT, GPU, node
 from tests.contracts.test_provisioner import Provisioner
 
 FIRST, SECOND = "x1000c0s0b0n0", "x1000c0s0b1n0"
+REPOSITORY = Path(__file__).parents[2]
+IMAGE = "b" * 64
 OTHER = replace(BOOT, kernel_url="http://10.77.0.1/other")
 DIFFERS = [
     f"boot parameters of {FIRST}",
@@ -176,6 +186,39 @@ def test_what_is_there_is_found_as_the_resource_that_declares_it(site: BootSite)
     site.write.set_boot("gpu", [FIRST], OTHER)
     with pytest.raises(SitewrightError, match="its nodes boot different things"):
         BootConfiguration.found(site.ask, "lab", "gpu")
+
+
+def lab_of(site: BootSite, directory: Path) -> Site:
+    """The lab's site with these services, and one published image. With boot-service it is what the checks refuse."""
+    document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
+    document["lab"]["publish"] = published(site.urls)
+    document["image_server"]["publish_dir"] = str(directory)
+    del document["image_server"]["signing_key"]
+    (directory / "lab.yaml").write_text(yaml.safe_dump(document))
+    (directory / IMAGE).mkdir()
+    files = {"files": {"rootfs.squashfs": IMAGE}, "sizes": {}, "packages": []}
+    manifest = {"name": "compute", "kernel_arguments": ["quiet"], **files}
+    (directory / IMAGE / "manifest.json").write_text(json.dumps(manifest))
+    urls = {name: document["provisioner"][name] for name in ("smd", "cloud_init")}
+    boots = {BSS: {"bss": "http://10.77.0.1:27778"}, BOOT_SERVICE: {"boot_service": "http://10.77.0.1:27776"}}
+    section = ProvisionerSection.model_validate(urls | boots[site.backend])
+    return load(directory / "lab.yaml").model_copy(update={"provisioner": section})
+
+
+def test_a_roll_gives_its_nodes_the_image_and_the_list_of_nodes_shows_it(
+    site: BootSite, tmp_path: Path
+) -> None:
+    lab = lab_of(site, tmp_path)
+    site.write.declare(Pool("gpu", "svc", [asdict(one) for one in lab.nodes], BOOT, "#cloud-config\n"))
+    hands = SiteHands(lab, lab.pool("gpu"), "lab", f"sha256:{IMAGE}", print, 1, 1, False, "")
+    hands.declare([FIRST])
+    hands.declare([FIRST])
+    known = provisioner(lab).known()
+    assert {xname: images.boots_next(one) for xname, one in known.items()} == {
+        FIRST: f"sha256:{IMAGE}",
+        SECOND: "",
+    }
+    assert f"sitewright.root=sha256:{IMAGE} quiet" in site.script(FIRST)
 
 
 # boot-service alone ------------------------------------------------------------------------------
