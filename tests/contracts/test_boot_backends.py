@@ -1,6 +1,7 @@
 """What nodes boot is declared alike with BSS and with boot-service: our client and the lab's services."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.testing import patch_module_args
 
 from sitewright.errors import SitewrightError
 from sitewright.lifecycle import images
@@ -22,6 +24,9 @@ from tests.contracts.boot_sites import BOOT_SERVICE, BSS, SEED, BootSite
 from tests.contracts.pools import Pool, published
 from tests.contracts.test_openchami import BOOT, GPU, node
 from tests.contracts.test_provisioner import Provisioner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "playbooks" / "library"))
+import openchami_forget
 
 FIRST, SECOND = "x1000c0s0b0n0", "x1000c0s0b1n0"
 REPOSITORY = Path(__file__).parents[2]
@@ -219,6 +224,19 @@ def test_a_roll_gives_its_nodes_the_image_and_the_list_of_nodes_shows_it(
         SECOND: "",
     }
     assert f"sitewright.root=sha256:{IMAGE} quiet" in site.script(FIRST)
+
+
+def test_the_module_of_a_release_has_nodes_forgotten(site: BootSite) -> None:
+    site.write.declare(GPU)
+    given = {"pool": "gpu", "nodes": [node(1)], "smd": site.services.smd}
+    given[site.backend.replace("-", "_")] = site.url
+    with patch_module_args(given), pytest.raises(SystemExit) as ended:
+        openchami_forget.main()
+    assert ended.value.code == 0
+    assert "x1000c0s0b1" not in str(
+        (site.everything(), site.told(), site.send(BOOT_SERVICE, "GET", "/nodes"))
+    )
+    assert boots(site) == {FIRST: "vmlinuz"}
 
 
 # boot-service alone ------------------------------------------------------------------------------
