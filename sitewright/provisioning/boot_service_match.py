@@ -43,7 +43,7 @@ class Configuration:
 
     def is_only_hosts_for(self, parameters: Mapping[str, str]) -> bool:
         """Whether it has nodes boot this, by their names and as we write it."""
-        others = self._macs or self._nids or self._groups or "*" in self.hosts
+        others = self._macs or self._nids or self._groups
         return not others and self.priority == PRIORITY and self.parameters == parameters
 
     def without_hosts(self, xnames: Collection[str]) -> dict[str, Any]:

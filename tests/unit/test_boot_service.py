@@ -113,6 +113,13 @@ def test_a_configuration_that_somebody_removed_meanwhile_is_made_anew() -> None:
     assert service.sent[-1][2]["spec"]["hosts"] == [XNAME, "x9c0s0b0n0"]
 
 
+@pytest.mark.parametrize("more", [{"priority": 50}, {"groups": ["all"]}, {"nids": [9]}])
+def test_one_of_that_name_that_is_for_others_too_is_not_added_to(more: dict[str, Any]) -> None:
+    service = Service(document("theirs", **{"hosts": ["x9c0s0b0n0"], **OURS, **more}))
+    service.client.set_boot("gpu", [XNAME], BOOT)
+    assert [(method, path) for method, path, _ in service.sent] == [("POST", "/bootconfigurations")]
+
+
 def test_what_is_not_as_it_was_written_is_an_error() -> None:
     """It said yes, and has something else."""
     service = Service(odd=lambda request: httpx.Response(201, json={}))
