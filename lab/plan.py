@@ -74,7 +74,7 @@ class LabPlan:
     @property
     def provisioner_addresses(self) -> list[Address]:
         urls = self.site.provisioner
-        return [address_of(str(url)) for url in (urls.smd, urls.bss, urls.cloud_init)] if urls else []
+        return [address_of(str(url)) for url in (urls.smd, urls.boots, urls.cloud_init)] if urls else []
 
     @property
     def environment(self) -> str:

@@ -13,10 +13,11 @@ from sitewright.provisioning.openchami import EXCLUSIVE
 
 
 class ProvisionerAccess(Model):
-    """Base URLs of what forgets a node, as the operator's machine reaches them."""
+    """Base URLs of what forgets a node, as the operator's machine reaches them: bss or boot_service."""
 
     smd: str
-    bss: str
+    bss: str | None = None
+    boot_service: str | None = None
     pcs: str | None = None
     token_file: str | None = None
 

@@ -100,12 +100,12 @@ def _pool(
 
 def _identity(site: Site, cluster: ClusterHandle) -> list[pulumi.Resource]:
     """What gives the nodes of a cluster their identity when they boot."""
-    assert site.provisioner is not None
+    assert site.provisioner is not None and site.provisioner.bss is not None  # the check of proof of boot
     provisioner = site.provisioner
     spec = NodeIdentitySpec(
         pools=tuple(pool.name for pool in site.pools if pool.cluster == cluster.name),
         smd=provisioner.smd,
-        bss=provisioner.bss,
+        bss=site.provisioner.bss,
     )
     token = provisioner_token(site)
     return NodeIdentity(
@@ -142,8 +142,14 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
         "ssh_public_key": ssh_public_key(site),
         "provisioner": {
             "smd": site.operator_url(provisioner.smd),
-            "bss": site.operator_url(provisioner.bss),
-            "pcs": None if provisioner.pcs is None else site.operator_url(provisioner.pcs),
+            **{
+                name: None if url is None else site.operator_url(url)
+                for name, url in (
+                    ("bss", provisioner.bss),
+                    ("boot_service", provisioner.boot_service),
+                    ("pcs", provisioner.pcs),
+                )
+            },
             "token_file": _text(provisioner.token_file),
         },
         "bmc": {

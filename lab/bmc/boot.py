@@ -21,9 +21,9 @@ from sitewright.tuning.template import RUNS
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a node boots from. bss_url: as the node reaches it; shared: directory seen at `shared_path`."""
+    """What a node boots from. boot_script: URL that it asks with `?mac=`; shared: directory seen at `shared_path`."""
 
-    bss_url: str
+    boot_script: str
     shared: Path
     shared_path: str
 
@@ -32,7 +32,7 @@ class Surroundings:
         if site.provisioner is None:
             raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
         files = site.shared_filesystem
-        return cls(site.provisioner.bss, Path(files.publish_dir or files.path), files.path)
+        return cls(site.provisioner.boot_script, Path(files.publish_dir or files.path), files.path)
 
 
 class Boot:
@@ -57,7 +57,7 @@ class Boot:
     def run(self, stop: Event) -> None:
         """Returns once the node runs. Raises Stopped when `stop` is set before."""
         fetcher = self._fetcher(stop, self._report.console)
-        first = f"{self._surroundings.bss_url.rstrip('/')}/boot/v1/bootscript?mac={self._node.mac}"
+        first = f"{self._surroundings.boot_script}?mac={self._node.mac}"
         url, attempt = first, 0
         self._report.stage("power-on", self._node.mac, driver="nspawn", power="On", image="", attempt=0)
         while True:

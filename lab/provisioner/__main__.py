@@ -1,7 +1,8 @@
 """Run the stand-ins: `python -m lab.provisioner [--environment lab]`. Ends on SIGTERM.
 
-SMD, BSS and the cloud-init server listen where the site file's `provisioner` says, boot-service and PCS
-beside SMD on their usual ports. The state is `provisioner.db` in the lab's state directory.
+SMD, the cloud-init server, and BSS or boot-service listen where the site file's `provisioner` says, PCS beside SMD on
+its usual port, and so does boot-service where the site has BSS. The state is `provisioner.db` in the lab's state
+directory.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from lab.provisioner.store import Store
 from sitewright.errors import SitewrightError
 from sitewright.provisioning.redfish import Bmc, bmc_of
 from sitewright.site import Site, load
+from sitewright.site.sections import Provisioner
 
 BOOT_SERVICE_PORT = 27776
 PCS_PORT = 28007
@@ -63,10 +65,19 @@ def applications(site: Site) -> dict[Address, FastAPI]:
     host = _address(urls.smd)[0]
     return {
         _address(urls.smd): smd.build(store),
-        _address(urls.bss): bss.build(store, urls.bss, urls.cloud_init),
         _address(urls.cloud_init): cloud_init.build(store, urls.cloud_init, CLOUD_INIT_REFRESH_SECONDS),
-        (host, BOOT_SERVICE_PORT): boot_service.build(store),
+        **_boot_scripts(urls, store),
         (host, PCS_PORT): pcs.build(bmc, lambda: list(nodes)),
+    }
+
+
+def _boot_scripts(urls: Provisioner, store: Store) -> dict[Address, FastAPI]:
+    if urls.bss is None:
+        return {_address(urls.boots): boot_service.build(store)}
+    beside = (_address(urls.smd)[0], BOOT_SERVICE_PORT)
+    return {
+        _address(urls.bss): bss.build(store, urls.bss, urls.cloud_init),
+        beside: boot_service.build(store),
     }
 
 

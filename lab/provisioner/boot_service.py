@@ -1,7 +1,5 @@
 """boot-service, the successor of BSS: boot configurations that match hosts, MACs, NIDs or groups.
 
-sitewright does not use it yet; the stand-in keeps the difference from BSS in view.
-
 Source: boot-service 0.3.2 with its legacy API; tests/data/contracts.
 """
 

@@ -10,7 +10,8 @@ from sitewright.artifacts import boot_images, image_signatures
 from sitewright.artifacts.boot_images import SHOWN, BootImage
 from sitewright.errors import SitewrightError
 from sitewright.lifecycle.cluster_node import ClusterNode
-from sitewright.provisioning.openchami import Boot, Known
+from sitewright.provisioning.boot import Boot
+from sitewright.provisioning.openchami import Known
 from sitewright.site import Pool, Site
 
 # What a node says (playbooks/roles/boot_node/files/node_annotations.py): the image counts for the boot beside it.

@@ -40,7 +40,8 @@ class SiteHands:
         others = [name for name in nodes if images.boots_next(known.get(name)) != self.target]
         if others:
             image = images.published(self.site, self.target)
-            provisioner(self.site, check=False).set_boot(others, images.boot_of(self.site, self.pool, image))
+            boot = images.boot_of(self.site, self.pool, image)
+            provisioner(self.site, check=False).set_boot(self.pool.name, others, boot)
 
     def drain(self, nodes: Sequence[str]) -> Errors:
         if not self.force:

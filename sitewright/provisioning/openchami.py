@@ -1,9 +1,10 @@
-"""Declares nodes to OpenCHAMI: SMD, BSS and the cloud-init server.
+"""Declares nodes to OpenCHAMI: SMD, the cloud-init server, and what gives out boot scripts.
 
-The order matters: a node that boots early must find its configuration and its group, and BSS boots a node only once SMD
-knows the node, its BMC and its interface. So groups come first, then components, Redfish endpoints and members, then
-boot parameters. Source: exchanges recorded from SMD 2.20.5, BSS
-1.32 and cloud-init 1.4.5, replayed by tests/contracts/test_provisioner.py.
+The order matters: a node that boots early must find its configuration and its group, and it gets a boot script only
+once SMD knows the node, its BMC and its interface. So groups come first, then components, Redfish endpoints and
+members, then what they boot, at BSS (boot_bss.py) or at boot-service (boot_service.py).
+
+Source: exchanges recorded from SMD 2.20.5 and cloud-init 1.4.5, replayed by tests/contracts/test_provisioner.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import httpx
 
 from sitewright.errors import SitewrightError
 from sitewright.provisioning import openchami_endpoints as endpoints
+from sitewright.provisioning.boot import Boot, BootBackend
+from sitewright.provisioning.boot_bss import Bss
+from sitewright.provisioning.boot_service import BootService
 from sitewright.provisioning.openchami_http import GONE, Held, Http, Services, folded, for_each
 
 EXCLUSIVE = "sitewright-pool"
@@ -24,15 +28,6 @@ EXCLUSIVE = "sitewright-pool"
 
 COMPONENTS, GROUPS = "/hsm/v2/State/Components", "/hsm/v2/groups"
 CONFIGURATIONS = "/admin/groups"
-
-
-@dataclass(frozen=True)
-class Boot:
-    """What a pool boots; `arguments` reach the kernel command line character for character."""
-
-    kernel_url: str
-    initrd_url: str
-    arguments: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Known:
 
 
 class OpenChami:
-    """One session with the three services.
+    """One session with the services.
 
     check:  only ask: what would be written is left out, what differs is told all the same.
     Raises: SitewrightError naming the service, the request and its answer.
@@ -88,6 +83,7 @@ class OpenChami:
         self, services: Services, check: bool = False, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._http = Http(services, check, transport)
+        self._boot = _boot_backend(self._http, services)
 
     def stop(self) -> None:
         """From another thread: whoever is at work stops before the next request."""
@@ -144,7 +140,8 @@ class OpenChami:
         """Make SMD know nodes (dicts of site.Node) with their BMCs and interfaces, as members of a group of it.
 
         Returns: what differed, by kind, with the nodes: `components of x1000c0s[0-1]b0n0`.
-        Raises:  Held where a group that excludes this one still has a node, or a BMC's first node is not known yet.
+        Raises:  Held where a group that excludes this one still has a node, a BMC's first node is not known yet, or
+                 what gives out boot scripts has not seen the nodes yet.
         """
         self._require_free(label, [node["xname"] for node in nodes])
         differences = [
@@ -152,14 +149,11 @@ class OpenChami:
             *_differing("Redfish endpoints", endpoints.declare(self._http, nodes)),
             *_differing(f"group {label}", self._join_group(label, [node["xname"] for node in nodes])),
         ]
-        self._look_again()
-        return differences
+        return [*differences, *self._boot.nodes_changed(nodes)]
 
-    def set_boot(self, xnames: Sequence[str], boot: Boot) -> list[str]:
-        """Make nodes that are declared boot something else from now on. Returns: those that did not yet."""
-        if differing := self._boot_parameters(list(xnames), boot):
-            self._look_again()
-        return differing
+    def set_boot(self, label: str, xnames: Sequence[str], boot: Boot) -> list[str]:
+        """Make declared nodes of a group boot something else from now on. Returns: those that did not yet."""
+        return self._boot.set_boot(label, xnames, boot)
 
     def interfaces(self) -> dict[str, str]:
         """The xname of each MAC address that SMD knows."""
@@ -171,14 +165,13 @@ class OpenChami:
         stale = endpoints.forget_others(self._http, node)
         differing = _differing("Redfish endpoints", endpoints.declare(self._http, of_bmc))
         if stale or differing:
-            self._look_again()
+            differing += self._boot.nodes_changed([node])
         return [*(f"MAC address {mac} of {xname}" for mac in stale), *differing]
 
     def forget_boot(self, label: str, xnames: Sequence[str]) -> None:
         """Have nodes of a group boot nothing any more. What is already gone stays gone, and what another owner has is
         left alone, here and below."""
-        body = {"hosts": sorted(set(xnames) - self.of_others(label, xnames))}
-        self._http.write("bss", "DELETE", "/boot/v1/bootparameters", body, accept=(200, 400, 404))
+        self._boot.forget_boot(sorted(set(xnames) - self.of_others(label, xnames)))
 
     def forget_nodes(self, label: str, nodes: Sequence[Mapping[str, Any]]) -> None:
         """Undo `declare_nodes`. A component is last: with it SMD takes the node out of its groups, and another may
@@ -188,6 +181,7 @@ class OpenChami:
         endpoints.forget(self._http, ours)
         for node in ours:
             self._http.write("smd", "DELETE", f"{COMPONENTS}/{node['xname']}", accept=GONE)
+        self._boot.nodes_gone([node["xname"] for node in ours])
 
     def owners(self) -> dict[str, str]:
         """The group that owns a node, by xname: pools and whoever else has SMD see to it that a node has one owner."""
@@ -264,28 +258,18 @@ class OpenChami:
         return {xname: {"xname": xname, **facts} for xname, facts in sorted(found.items())}
 
     def boots(self, xnames: Collection[str]) -> dict[str, Boot]:
-        """What BSS has nodes boot; nodes that boot nothing are left out."""
-        return {
-            xname: Boot(entry["kernel"], entry["initrd"], entry["params"].split())
-            for xname, entry in self._boot_entries().items()
-            if xname in xnames and entry.get("kernel")
-        }
+        """What these nodes boot; those that boot nothing are left out."""
+        return {xname: boot for xname, boot in self._boot.boots().items() if xname in xnames}
 
     def known(self) -> dict[str, Known]:
-        """All nodes that the services know, by xname, in three requests however many there are."""
+        """All nodes that the services know, by xname, in as many requests however many there are."""
         components = self._http.call("smd", "GET", f"{COMPONENTS}?type=Node").json()["Components"]
         pools = self.owners()
-        kernels = self._boot_entries()
+        kernels = {xname: boot.kernel_url for xname, boot in self._boot.boots().items()}
         return {
-            one["ID"]: Known(
-                one["State"], pools.get(one["ID"], ""), str(kernels.get(one["ID"], {}).get("kernel") or "")
-            )
+            one["ID"]: Known(one["State"], pools.get(one["ID"], ""), kernels.get(one["ID"], ""))
             for one in components
         }
-
-    def _look_again(self) -> None:
-        """BSS answers from a cache of SMD until it is told to look again."""
-        self._http.write("bss", "POST", "/boot/v1/hosts", {})
 
     def _require_free(self, label: str, xnames: Sequence[str]) -> None:
         groups = self._http.call("smd", "GET", GROUPS).json()
@@ -337,25 +321,10 @@ class OpenChami:
         answer = self._http.call("smd", "GET", f"{GROUPS}/{label}", accept=(200, 404))
         return answer.json() if answer.status_code == 200 else None
 
-    def _boot_parameters(self, xnames: list[str], boot: Boot) -> list[str]:
-        wanted = {
-            "kernel": boot.kernel_url,
-            "initrd": boot.initrd_url,
-            "params": " ".join(boot.arguments),
-        }
-        current = self._boot_entries()
-        differing = [
-            xname for xname in xnames if {key: current.get(xname, {}).get(key) for key in wanted} != wanted
-        ]
-        if differing:
-            self._http.write("bss", "PUT", "/boot/v1/bootparameters", {"hosts": differing, **wanted})
-        return differing
 
-    def _boot_entries(self) -> dict[str, dict[str, Any]]:
-        """What BSS has, by host. It answers 404 where it has nothing at all."""
-        known = self._http.call("bss", "GET", "/boot/v1/bootparameters", accept=(200, 404))
-        entries = (known.json() or []) if known.status_code == 200 else []
-        return {host: entry for entry in entries for host in entry.get("hosts") or []}
+def _boot_backend(http: Http, services: Services) -> BootBackend:
+    """What gives out boot scripts in this site."""
+    return BootService(http, services.seed) if services.boot_service else Bss(http)
 
 
 def _differing(what: str, xnames: Collection[str]) -> list[str]:

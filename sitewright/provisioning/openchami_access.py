@@ -14,8 +14,12 @@ def provisioner(site: Site, check: bool = True) -> OpenChami:
         raise SitewrightError(f"the site {site.name} has no `provisioner`", "Add it to the site file.")
     found = site.provisioner
     given = token(site)
-    smd, bss, cloud_init = (site.operator_url(str(url)) for url in (found.smd, found.bss, found.cloud_init))
-    return OpenChami(Services(smd, bss, cloud_init, given), check)
+    smd, bss, cloud_init, boot_service = (
+        site.operator_url(url) if url else ""
+        for url in (found.smd, found.bss, found.cloud_init, found.boot_service)
+    )
+    services = Services(smd, bss, cloud_init, given, boot_service=boot_service, seed=found.cloud_init)
+    return OpenChami(services, check)
 
 
 def token(site: Site) -> str | None:

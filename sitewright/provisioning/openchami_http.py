@@ -1,4 +1,4 @@
-"""Requests to SMD, BSS and the cloud-init server: tried again where that helps, many at a time where they are many."""
+"""Requests to the services of OpenCHAMI: tried again where that helps, many at a time where they are many."""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +19,23 @@ GONE = (200, 204, 404)  # answers to a DELETE
 
 @dataclass(frozen=True)
 class Services:
-    """Base URLs as this machine reaches them, and a JWT where the site asks for one."""
+    """Base URLs as this machine reaches them, and a JWT where the site asks for one. What a site has not is empty:
+    it has bss or boot_service.
+
+    seed: base URL of the cloud-init server as nodes reach it.
+    """
 
     smd: str
     bss: str
     cloud_init: str
     token: str | None = None
     pcs: str = ""
+    boot_service: str = ""
+    seed: str = ""
 
 
 class Held(SitewrightError):
-    """Another pool has to give or to declare something first, which it may be about to do."""
+    """Somebody else has to give, to declare or to notice something first, and may be about to do so."""
 
 
 class BusyError(Exception):
@@ -54,7 +60,7 @@ class Http:
     ) -> None:
         headers = {"Authorization": f"Bearer {services.token}"} if services.token else {}
         self._services = services
-        self._check = check
+        self.only_asks = check
         self._http = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, transport=transport)
         self._pause = pause
         self.stopped = False
@@ -64,7 +70,7 @@ class Http:
         self, service: str, method: str, path: str, body: object = None, accept: tuple[int, ...] = ()
     ) -> httpx.Response | None:
         """As `call`; None where nothing is written."""
-        return None if self._check else self.call(service, method, path, body, accept)
+        return None if self.only_asks else self.call(service, method, path, body, accept)
 
     def call(
         self,

@@ -153,14 +153,33 @@ class ImageServer(Model):
 class Provisioner(Model):
     smd: Url
     """OpenCHAMI SMD"""
-    bss: Url
-    """OpenCHAMI BSS"""
+    bss: Url | None = None
+    """OpenCHAMI BSS, which gives out boot scripts; one of bss and boot_service is REQUIRED"""
+    boot_service: Url | None = None
+    """OpenCHAMI boot-service, the successor of BSS; refused where there are pools, whose nodes need BSS to join"""
     cloud_init: BootUrl
     """OpenCHAMI cloud-init server, as nodes reach it"""
     pcs: Url | None = None
     """OpenCHAMI power control, which speaks to the BMCs; default: none (they are spoken to directly)"""
     token_file: SitePath | None = None
     """file that holds a JWT; default: none (no authentication)"""
+
+    @model_validator(mode="after")
+    def _one_gives_out_boot_scripts(self) -> "Provisioner":
+        if (self.bss is None) == (self.boot_service is None):
+            found = "both are given" if self.bss else "a node would get no boot script"
+            raise ValueError(f"one of bss and boot_service is REQUIRED; {found}")
+        return self
+
+    @property
+    def boots(self) -> str:
+        """What gives out boot scripts."""
+        return self.bss or self.boot_service or ""
+
+    @property
+    def boot_script(self) -> str:
+        """Where a node's boot script is asked for, with `?mac=`."""
+        return f"{self.bss}/boot/v1/bootscript" if self.bss else f"{self.boot_service}/bootscript"
 
 
 class Bmc(Model):

@@ -38,7 +38,7 @@ class PoolClient(OpenChami):
             *self.declare_configuration(pool.configuration),
             *self.declare_nodes(pool.name, pool.nodes),
         ]
-        booting = self.set_boot(xnames, pool.boot)
+        booting = self.set_boot(pool.name, xnames, pool.boot)
         return [*differing, *([f"boot parameters of {folded(booting)}"] if booting else [])]
 
     def release(self, nodes: Sequence[Mapping[str, Any]], name: str = "gpu") -> None:
@@ -55,5 +55,5 @@ def published(urls: Mapping[str, str]) -> list[dict[str, Any]]:
     """`lab.publish` of a site file, for a provisioner that listens on ports of its own. urls: by service."""
     return [
         {"name": name, "to": [f"10.77.0.1:{port}"], "port": int(urls[name].rpartition(":")[2])}
-        for name, port in (("smd", 27779), ("bss", 27778), ("cloud-init", 27777))
+        for name, port in (("smd", 27779), ("bss", 27778), ("cloud-init", 27777), ("boot-service", 27776))
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,17 @@ def said(pool: Pool) -> dict[str, Any]:
 class Declared(Site):
     """A stack that declares pools, and the site's services."""
 
-    def __init__(self, folder: Path, provisioner: Provisioner) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        provisioner: Provisioner,
+        change: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
         super().__init__(provisioner)
         self.urls, self.project = provisioner.urls, Project(folder)
         document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
         document["lab"]["publish"] = published(provisioner.urls)
+        change(document)
         self.project.write("environments/lab.yaml", yaml.safe_dump(document))
         self.project.write("stacks/__main__.py", PROGRAM)
 
@@ -230,3 +236,37 @@ def test_a_refresh_finds_other_defaults_of_the_cloud_init_server(site: Declared)
     assert "drift: Set the defaults (localhost)" in site.refresh()
     site.project.up()
     assert OpenChami(Services("", "", site.urls["cloud-init"]), check=True).set_defaults(CLOUD_INIT_URL) == []
+
+
+def at_boot_service(document: dict[str, Any]) -> None:
+    """The site has boot-service instead of BSS, and so no pools."""
+    for section in ("pools", "boot_images", "services"):
+        del document[section]
+    del document["provisioner"]["bss"]
+    document["provisioner"]["boot_service"] = "http://10.77.0.1:27776"
+
+
+def test_boot_service_is_told_refreshed_and_cleared_as_bss_is(tmp_path: Path) -> None:
+    with Provisioner(tmp_path / "provisioner.db") as provisioner:
+        (folder := tmp_path / "site").mkdir()
+        site = Declared(folder, provisioner, at_boot_service)
+        for one in GPU.nodes:  # as it copies them from SMD
+            spec = {"xname": one["xname"], "nid": one["nid"], "bootMac": one["mac"]}
+            site.send("boot-service", "POST", "/nodes", {"metadata": {"name": one["xname"]}, "spec": spec})
+        site.has(GPU)
+        site.project.up()
+        [told] = site.send("boot-service", "GET", "/bootconfigurations")
+        assert told["spec"]["hosts"] == ["x1000c0s0b0n0", SECOND]
+        assert told["spec"]["params"] == f"quiet ds=nocloud-net;s={CLOUD_INIT_URL}/"
+
+        less = {"metadata": told["metadata"], "spec": {**told["spec"], "hosts": ["x1000c0s0b0n0"]}}
+        site.send("boot-service", "PUT", f"/bootconfigurations/{told['metadata']['uid']}", less)
+        assert f"drift: boot parameters of {SECOND}; the next `pulumi up` puts it back" in site.refresh()
+        site.project.up()
+        assert site.project.operations() == UNCHANGED
+        [again] = site.send("boot-service", "GET", "/bootconfigurations")
+        assert again["spec"] == told["spec"]
+
+        site.project.pulumi("destroy", "--yes", "--skip-preview", "--stack", "lab")
+        assert site.send("boot-service", "GET", "/bootconfigurations") == []
+        assert site.send("boot-service", "GET", "/nodes") == []

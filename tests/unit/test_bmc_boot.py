@@ -15,6 +15,7 @@ from lab.bmc.report import Report, read
 from lab.bmc.root import Root
 from lab.machine import Bind, Machine
 from sitewright.errors import SitewrightError
+from sitewright.site import Site
 
 IMAGE = b"hsqs".ljust(40, b"\0") + (2048).to_bytes(8, "little") + bytes(2000)
 DIGEST = hashlib.sha256(IMAGE).hexdigest()
@@ -75,7 +76,7 @@ class Bench:
         def fetcher(stop: Event, tell: Callable[[str], None]) -> Fetcher:
             return Fetcher(stop, tell, httpx.MockTransport(self.answer), pause=lambda attempt: 0.0)
 
-        surroundings = Surroundings("http://bss", self.shared, "/shared")
+        surroundings = Surroundings("http://bss/boot/v1/bootscript", self.shared, "/shared")
         boot = Boot(NODE, surroundings, self.report, lambda m: self.start(m), self.prepare, fetcher)
         boot.run(self.stop)
 
@@ -168,3 +169,23 @@ def test_a_report_that_is_half_written_or_of_another_version_counts_as_off(tmp_p
     for text in ('{"node": "x10', '{"node": "a", "colour": "red"}', "[]"):
         (directory / "boot.json").write_text(text)
         assert read(NODE.xname).power == "Off"
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"bss": "http://10.1.0.1:27778/"}, "http://10.1.0.1:27778/boot/v1/bootscript"),
+        ({"boot_service": "http://10.1.0.1:27776"}, "http://10.1.0.1:27776/bootscript"),
+    ],
+)
+def test_a_node_asks_what_gives_out_boot_scripts_in_its_site(given: dict[str, str], asked: str) -> None:
+    provisioner = {"smd": "http://10.1.0.1:27779", "cloud_init": "http://10.1.0.1:27777", **given}
+    site = Site.model_validate(
+        {
+            "name": "lab",
+            "networks": [{"name": "nodes", "cidr": "10.1.0.0/24"}],
+            "registry": {"endpoint": "http://10.1.0.1:5000"},
+            "provisioner": provisioner,
+        }
+    )
+    assert Surroundings.of(site).boot_script == asked

@@ -7,6 +7,7 @@ import pytest
 
 from lab.bmc import image
 from lab.bmc.ipxe import BootError, parse
+from lab.provisioner.boot_service_script import minimal_script
 
 RECORDS = Path(__file__).parent.parent / "data" / "contracts"
 URL = "http://10.77.0.1:27778/boot/v1/bootscript?mac=52:54:00:be:ef:01"
@@ -57,6 +58,12 @@ def test_an_error_script_keeps_its_message() -> None:
     script = parse(recorded("boot-service", "/bootscript?mac=52:54:00:00:00:77"), URL)
     assert script.kernel == ""
     assert "contact system administrator" in script.message
+
+
+def test_a_script_of_boot_service_for_a_node_without_a_configuration_boots_nothing() -> None:
+    """It is answered with 200 too, and ends in `boot`."""
+    script = parse(minimal_script("52:54:00:be:ef:01"), URL)
+    assert script.kernel == "" and "Trying default boot methods" in script.message
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,12 @@ def test_what_is_released_is_known_by_name_and_without_the_site_file():
     }
 
 
+def test_a_release_is_told_what_gives_out_boot_scripts():
+    told = {"smd": "http://10.77.0.1/smd", "boot_service": "http://10.77.0.1/boot-service"}
+    variables = runs(provisioner=told)["release-gpu"]["variables"]
+    assert variables["boot_service"] == told["boot_service"] and "bss" not in variables
+
+
 def test_the_pools_kernel_arguments_come_after_those_of_the_image():
     boot = runs()["gpu-boot"]
     assert (boot["kernel"], boot["initrd"]) == ("http://k", "http://i")

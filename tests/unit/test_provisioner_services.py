@@ -7,8 +7,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from lab.plan import LabPlan
 from lab.provisioner import boot_service, bss, cloud_init, smd
+from lab.provisioner.__main__ import applications
 from lab.provisioner.store import Store
+from sitewright.site import Site
 
 NODES = ("x1000c0s0b0n0", "x1000c0s0b1n0")
 BOOT = {"kernel": "http://i/k", "initrd": "http://i/rd", "params": "quiet"}
@@ -175,3 +178,29 @@ def test_boot_service_prefers_the_better_match() -> None:
         spec = {"kernel": f"http://i/{name}"} | targets
         services.boot_service.post("/bootconfigurations", json={"metadata": {"name": name}, "spec": spec})
         assert f"Configuration: {name}\n" in services.boot_service.get(f"/bootscript?host={NODES[0]}").text
+
+
+@pytest.mark.parametrize(
+    ("given", "ports"),
+    [
+        ({"bss": "http://127.0.0.1:27778"}, {27779, 27778, 27777, 27776, 28007}),
+        ({"boot_service": "http://127.0.0.1:8080"}, {27779, 8080, 27777, 28007}),
+    ],
+)
+def test_the_lab_runs_what_gives_out_boot_scripts_where_the_site_says(
+    given: dict[str, str], ports: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITEWRIGHT_LAB_STATE_DIR", str(tmp_path))
+    provisioner = {"smd": "http://127.0.0.1:27779", "cloud_init": "http://127.0.0.1:27777", **given}
+    site = Site.model_validate(
+        {
+            "name": "lab",
+            "networks": [{"name": "nodes", "cidr": "10.1.0.0/24"}],
+            "registry": {"endpoint": "http://10.1.0.1:5000"},
+            "provisioner": provisioner,
+            "lab": {},
+        }
+    )
+    there = applications(site)
+    assert {port for _, port in there} == ports
+    assert set(LabPlan(site).provisioner_addresses) <= there.keys()

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.openchami import Boot, Configuration, Group, OpenChami
+from sitewright.provisioning.boot import Boot
+from sitewright.provisioning.openchami import Configuration, Group, OpenChami
 from sitewright.provisioning.openchami_http import folded
 from sitewright.site.network_values import ip_address, mac_address
 from sitewright.site.xname import Xname, XnameType
@@ -221,7 +222,7 @@ class BootConfiguration(Declared):
     group: Label
     """Label of their NodeGroup; it names the resource."""
     nodes: Annotated[list[NodeXname], Field(min_length=1)]
-    """xnames. BSS has boot parameters by node."""
+    """xnames. BSS and boot-service are told them by node."""
     kernel: Filled
     """URL."""
     initrd: Filled
@@ -230,7 +231,7 @@ class BootConfiguration(Declared):
     """They reach the kernel command line character for character."""
 
     def declare(self, services: OpenChami) -> list[str]:
-        differing = services.set_boot(self.nodes, Boot(self.kernel, self.initrd, self.arguments))
+        differing = services.set_boot(self.group, self.nodes, Boot(self.kernel, self.initrd, self.arguments))
         return [f"boot parameters of {folded(differing)}"] if differing else []
 
     def forget(self, services: OpenChami) -> None:

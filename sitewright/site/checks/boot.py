@@ -20,12 +20,24 @@ def check(site: Site) -> Iterator[Finding]:
     if site.image_server is not None and site.image_server.signing_key is None:
         message = "no signing_key: boot images are not signed, so whoever writes to publish_dir decides what nodes run"
         yield Finding(("image_server",), message, warning=True)
+    yield from _proof_of_boot(site)
     for index, pool in enumerate(site.pools):
         yield from _live_image(pool, ("pools", index, "memory"))
         for position, argument in enumerate(pool.kernel_arguments):
             loc: Loc = ("pools", index, "kernel_arguments", position)
             yield from _seed(argument, loc)
             yield from _root(argument, loc)
+
+
+def _proof_of_boot(site: Site) -> Iterator[Finding]:
+    """Every pool joins by the identity service (docs/node-identity.md)."""
+    if site.pools and site.provisioner is not None and site.provisioner.boot_service is not None:
+        pools = ", ".join(repr(pool.name) for pool in site.pools)
+        message = (
+            f"the nodes of {pools} join by the identity service, which asks BSS when a node fetched its boot script, "
+            "and boot-service keeps no record of that; a site with pools needs provisioner.bss instead"
+        )
+        yield Finding(("provisioner", "boot_service"), message)
 
 
 def _seed(argument: str, loc: Loc) -> Iterator[Finding]:
