@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,12 +27,14 @@ class Runs:
 
     def __init__(self, shell: Shell, root: Path) -> None:
         self.shell, self.root = shell, root
+        self.made: list[str] = []
 
     def submit(self) -> str:
         said = self.shell.must(
             f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml", "was submitted"
         )
-        return said.split(" was submitted")[0].splitlines()[-1]
+        self.made.append(said.split(" was submitted")[0].splitlines()[-1])
+        return self.made[-1]
 
     def finish(self, name: str) -> None:
         self.shell.must(f"sitewright tune logs {name} --follow", "finished, step 200 of 200")
@@ -48,8 +50,12 @@ class Runs:
 
 
 @pytest.fixture
-def runs(shell: Shell, site) -> Runs:
-    return Runs(shell, Path(site.shared_filesystem.publish_dir) / "runs")
+def runs(shell: Shell, site) -> Iterator[Runs]:
+    """Afterwards gone: who publishes the newest run is to find one that was judged."""
+    made = Runs(shell, Path(site.shared_filesystem.publish_dir) / "runs")
+    yield made
+    for name in made.made:
+        shutil.rmtree(made.root / name, ignore_errors=True)
 
 
 def pod_of(kubectl, name: str) -> dict:
@@ -106,6 +112,7 @@ def _bare(runs: Runs, name: str, pod: dict, node) -> str:
     """The work of a run's pod once more, by a plain process of the node. Returns the name of its directory."""
     copy = runs.root / f"{name}-bare"
     copy.mkdir()
+    runs.made.append(copy.name)
     request = json.loads((runs.root / name / "request.json").read_text())
     for data in {request["train"], request.get("evaluation")} - {None}:
         shutil.copyfile(runs.root / name / data, copy / data)

@@ -220,6 +220,7 @@ def test_every_pinned_program_is_a_tool_of_its_go_module_at_the_version_named():
         "github.com/pulumi/pulumi/pkg/v3": pins.PULUMI,
         "github.com/cloudnativelabs/kube-router/v2": pins.KUBE_ROUTER,
         "sigs.k8s.io/kueue": pins.KUEUE,
+        "sigs.k8s.io/kwok": pins.KWOK,
         "github.com/containernetworking/plugins": pins.CNI_PLUGINS,
     }
     for module in pins.MODULES:
