@@ -71,7 +71,9 @@ class Bench:
     def boot(self, number: int) -> None:
         """The node fetches its boot script, as iPXE does."""
         query = {"mac": node(number).mac}
-        httpx.get(f"{self.provisioner.urls['bss']}/boot/v1/bootscript", params=query).raise_for_status()
+        httpx.get(
+            f"{self.provisioner.urls['bss']}/boot/v1/bootscript", params=query, timeout=60
+        ).raise_for_status()
 
     def as_node(self, number: int, replica: int = 0) -> httpx.Client:
         transport = httpx.HTTPTransport(local_address=f"127.0.1.{number}", verify=self.trust)

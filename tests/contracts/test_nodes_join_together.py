@@ -20,6 +20,7 @@ from tests.contracts.identity_bench import Bench, bench, node, private_key, requ
 from tools.locate import tool
 
 pytestmark = pytest.mark.timeout(600)
+STAGES = Path(__file__).parents[1] / "data/kwok/stages.yaml"
 NUMBERS = range(1, 65)
 ANNOTATION = "kwok.x-k8s.io/node"
 
@@ -30,21 +31,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     place = tmp_path_factory.mktemp("together")
     with bench(place) as made:
         made.declare("gpu", *NUMBERS)
-        kwok = [str(tool("kwok")), "--kubeconfig", str(made.kubeconfig), "--manage-all-nodes=false"]
+        kwok = [str(tool("kwok")), "--kubeconfig", str(made.kubeconfig), "--config", str(STAGES)]
         with process(
-            [*kwok, f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake"], place / "kwok.log"
+            [*kwok, "--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake"],
+            place / "kwok.log",
         ):
             yield made
 
 
 def certified(service: Bench, number: int, place: Path) -> ssl.SSLContext:
-    """From its boot script to its certificate. Returns: what the node speaks to the API server with."""
+    """From its boot script to its certificate, for which a node asks again when it is told to.
+
+    Returns: what the node speaks to the API server with.
+    """
     service.boot(number)
     key, certificate = place / f"{number}.key", place / f"{number}.crt"
     key.write_bytes(private_key())
     with service.as_node(number, number % 2) as client:
         request = request_for(f"system:node:{node(number).xname}", key=key)
-        answer = client.post("/v1/certificate", content=request)
+        while (answer := client.post("/v1/certificate", content=request)).status_code == 503:
+            time.sleep(1)
     assert answer.status_code == 200, answer.text
     certificate.write_text(answer.json()["certificate"])
     trust = ssl.create_default_context(cafile=str(service.directory / "certs/apiserver.crt"))
