@@ -87,7 +87,9 @@ def bmc_process(xname: str) -> int | None:
 
 
 def swap_blade(shell: Shell, bmc: str) -> None:
-    """The stand-in of a BMC reads what is in its slots when it starts; the lab starts it again by itself."""
+    """The lab's DHCP learns the address from the site file, and the stand-in of a BMC reads what is in its slots when it
+    starts; it is started again by itself."""
+    shell.must("sitewright lab up")
     before = bmc_process(bmc)
     assert before is not None
     os.kill(before, signal.SIGTERM)
