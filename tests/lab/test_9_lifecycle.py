@@ -87,8 +87,8 @@ def bmc_process(xname: str) -> int | None:
 
 
 def swap_blade(shell: Shell, bmc: str) -> None:
-    """The lab's DHCP learns the address from the site file, and the stand-in of a BMC reads what is in its slots when it
-    starts; it is started again by itself."""
+    """The lab's DHCP learns the address from the site file, and the stand-in of a BMC what is in its slots, when they
+    start; the latter is started again by itself."""
     shell.must("sitewright lab up")
     before = bmc_process(bmc)
     assert before is not None
