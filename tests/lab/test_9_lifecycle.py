@@ -127,10 +127,11 @@ def test_a_new_cabinet_boots_and_goes_again(outputs, shell: Shell, runbook, site
     book = runbook("first-boot-of-a-cabinet")
     book.follow(1, 2, 3, 4, 5, 6, 7, 8)
     book.worked()
-    assert set(first) < set(boot_ids(shell)), "the nodes that were there are in the boot they were in"
+    assert boot_ids(shell) == first, "the nodes that were there are in the boot they were in"
     file.write_text(before)
     shell.must("pulumi up -s lab --yes --skip-preview")
-    assert set(boot_ids(shell)) == set(first)
+    assert "x1001" not in shell.must("kubectl get nodes")
+    assert boot_ids(shell) == first
     shell.must("sitewright lab up")
 
 
