@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lab import cgroup, network, paths
-from lab.machine import clean, console, cut, exit_file, exit_status, kill, locked, spawn, state
+from lab.machine import clean, console, exit_file, exit_status, kill, spawn, state, switch_on
 from sitewright.errors import SitewrightError
 
 __all__ = ["REBOOT_STATUS", "clean", "exit_status", "init_pid", "kill", "power_off", "start", "state"]
@@ -52,14 +52,7 @@ class EmulatedMachine:
 
 def start(machine: EmulatedMachine) -> None:
     """Power on. Returns once QEMU runs. Raises where the machine already runs, or QEMU ends at once."""
-    with locked(machine.name):
-        if state(machine.name) == "running":
-            raise SitewrightError(f"machine {machine.name} already runs")
-        try:
-            _boot(machine)
-        except BaseException:
-            cut(machine.name)
-            raise
+    switch_on(machine.name, lambda: _boot(machine))
 
 
 def power_off(name: str, grace: float = 30.0) -> None:

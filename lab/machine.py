@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,13 +63,18 @@ class Machine:
 def start(machine: Machine) -> None:
     """Power on. Returns once the machine's process runs; what it prints goes to its console.log.
     Raises where it already runs, or ends at once."""
-    with locked(machine.name):
-        if state(machine.name) == "running":
-            raise SitewrightError(f"machine {machine.name} already runs")
+    switch_on(machine.name, lambda: _boot(machine))
+
+
+def switch_on(name: str, boot: Callable[[], None]) -> None:
+    """Boot a machine that is off; nothing of it is left where that fails. Raises where it already runs."""
+    with locked(name):
+        if state(name) == "running":
+            raise SitewrightError(f"machine {name} already runs")
         try:
-            _boot(machine)
+            boot()
         except BaseException:
-            cut(machine.name)
+            cut(name)
             raise
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from lab import cgroup, checks, configuration, emulator, machine, namespace, network, paths
+from lab import cgroup, configuration, emulator, machine, namespace, network, paths
 from lab.bmc import report
 from lab.bmc.power import NodePower
 from lab.bmc.qemu import QemuBoot
@@ -29,13 +29,11 @@ from lab.provisioner.bss_script import BootData, boot_script, kernel_arguments
 from sitewright.site import Node, load
 from tests.contracts.tiny_system import initial_root, kernel
 
+# Two things that a machine may not grant and no installation brings. A package that is missing fails the tests.
 pytestmark = [
     pytest.mark.timeout(420),
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces and control groups need root"),
     pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no tap devices on this machine"),
-    pytest.mark.skipif(
-        bool(checks.missing_firmware()), reason="qemu-system-x86, ovmf or ipxe is not installed"
-    ),
 ]
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.bmc.console import STAGES
 from tests.lab.conftest import SITEWRIGHT, eventually, run, supervisor
 from tests.lab.user import REPOSITORY, Shell
 
@@ -17,18 +18,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 
 NODE = "x1000c0s0b1n0"
 FILE = REPOSITORY / "environments/lab.yaml"
-IN_ORDER = [
-    "firmware",
-    "ipxe",
-    "script",
-    "kernel",
-    "initrd",
-    "root",
-    "cloud-init",
-    "join",
-    "kubelet",
-    "running",
-]
+IN_ORDER = [stage for stage, _ in STAGES]
 BOOT_SECONDS = 1200
 
 
