@@ -12,10 +12,10 @@ from sitewright.errors import SitewrightError
 COMMANDS = {
     "adapters": "What fine-tuning made: list, show, check, publish, warm, canary, promote, rollback.",
     "config": "Look at site files: check, show, schema.",
-    "images": "Boot images: list, diff, prune.",
+    "images": "Boot images: list, diff, prune, verify, new-key.",
     "lab": "The one-machine site: up, down, status, logs, ssh.",
     "lint": "Manifests that serve models: what will fail on a site, and why.",
-    "nodes": "Diskless nodes: list, show, power, drain, roll, replace.",
+    "nodes": "Diskless nodes: list, show, power, drain, roll, reassign, replace.",
     "retrieval": "Documents that models answer from: build, list, use, compare.",
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",
