@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lab import cgroup, emulator, listeners, network_boot, paths
+from lab import cgroup, database, emulator, listeners, network_boot, paths
 from lab.commands import SYSTEM_PATH
 from lab.plan import LabPlan
 from sitewright.errors import SitewrightError
@@ -36,6 +36,8 @@ EMULATOR = {
     str(emulator.FIRMWARE_VARIABLES): "ovmf",
     str(network_boot.IPXE): "ipxe",
 }
+# And of what keeps the budgets of teams.
+DATABASE = {str(database.BIN / name): "postgresql" for name in ("postgres", "initdb")}
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 FILE_SYSTEMS = ("overlay", "squashfs", "tmpfs")
 SERVICES_MEMORY = GIB  # all services of the lab together, measured: 0.7 GiB
@@ -51,7 +53,8 @@ def check(plan: LabPlan) -> None:
     require_root()
     problems = [
         *missing_programs(),
-        *(missing_firmware() if plan.site.emulated_nodes else []),
+        *(missing_files(EMULATOR, "lab.qemu_nodes") if plan.site.emulated_nodes else []),
+        *(missing_files(DATABASE, "services.gateway.database") if plan.wanted_database else []),
         *missing_file_systems(),
         *ports_in_use(plan),
         *too_little_memory(plan, available_memory(), cgroup.memory_used(paths.lab_name())),
@@ -86,17 +89,16 @@ def missing_programs(find: str = SYSTEM_PATH) -> list[SitewrightError]:
     ]
 
 
-def missing_firmware(needed: Mapping[str, str] | None = None) -> list[SitewrightError]:
-    """What emulated nodes need. needed: Debian package of each file."""
-    files = needed if needed is not None else EMULATOR
-    missing = [name for name in files if not Path(name).is_file()]
+def missing_files(needed: Mapping[str, str], section: str) -> list[SitewrightError]:
+    """needed: Debian package of each file that a section of the site file takes."""
+    missing = [name for name in needed if not Path(name).is_file()]
     if not missing:
         return []
-    packages = " ".join(sorted({files[name] for name in missing}))
+    packages = " ".join(sorted({needed[name] for name in missing}))
     return [
         SitewrightError(
-            f"for `lab.qemu_nodes` these files are missing: {', '.join(missing)}",
-            f"Run `apt-get install -y --no-install-recommends {packages}`, or leave `lab.qemu_nodes` out.",
+            f"for `{section}` these files are missing: {', '.join(missing)}",
+            f"Run `apt-get install -y --no-install-recommends {packages}`, or leave `{section}` out.",
         )
     ]
 

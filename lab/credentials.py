@@ -4,6 +4,7 @@
 <state>/pki/<name>.{crt,key}        hypervisor (server), admin (client of the hypervisor)
 <state>/pki/images.key{,.pub}       where the site file says so: signs boot images
 <state>/bmc/<xname>/tls.{crt,key}   one per BMC, valid for its address and its name
+<state>/database/tls.{crt,key}      of PostgreSQL, where a gateway has one
 """
 
 import base64
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lab import database
 from lab.plan import LabPlan
 from sitewright.artifacts import signing
 from sitewright.errors import SitewrightError
@@ -51,7 +53,12 @@ def create(plan: LabPlan) -> None:
         for xname, address in plan.bmcs.items():
             pki.issue("tls", SERVER, xname, [address, "127.0.0.1", xname], directory=state / "bmc" / xname)
         if site.bmc.ca_file:
-            _write(Path(site.bmc.ca_file), (state / "pki/ca.crt").read_bytes(), 0o644)
+            pki.publish(Path(site.bmc.ca_file))
+    if wanted := plan.wanted_database:
+        _password(Path(wanted.password_file))
+        hosts = [plan.database[0], "127.0.0.1"]
+        pki.issue("tls", SERVER, "database", hosts, directory=database.directory())
+        pki.publish(Path(wanted.ca_file))
 
 
 class Authority:
@@ -91,6 +98,10 @@ class Authority:
         certificate = self._sign(key.public_key(), _subject(common_name, organization), usage, wanted)
         write_secret(key_file, _pem(key))
         _write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+    def publish(self, file: Path) -> None:
+        """The authority's certificate, for those that have to trust what it signs."""
+        _write(file, (self.directory / "ca.crt").read_bytes(), 0o644)
 
     def kubeconfig(self, user: str, server: str, embedded: bool) -> bytes:
         """A kubeconfig (JSON is YAML) that logs in with the client certificate of `user`.

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from lab import paths
 from sitewright.errors import SitewrightError
 from sitewright.site import Network, Node, Site, load
+from sitewright.site.service_sections import GatewayDatabase
 
 HYPERVISOR_PORT = 7443
 Address = tuple[str, int]
@@ -68,6 +69,18 @@ class LabPlan:
         return sorted({address_of(url) for url in urls})
 
     @property
+    def wanted_database(self) -> GatewayDatabase | None:
+        front = self.site.services.gateway
+        return front.database if front else None
+
+    @property
+    def database(self) -> Address:
+        """The lab runs one, whichever number the site file has."""
+        assert self.wanted_database is not None
+        host, _, port = self.wanted_database.addresses[0].rpartition(":")
+        return host, int(port)
+
+    @property
     def vm_images(self) -> list:
         return list(self.site.hypervisor.images) if self.site.hypervisor else []
 
@@ -94,6 +107,7 @@ class LabPlan:
         """What the lab itself answers on in a network: the gateway, its services, and the BMCs there."""
         range_ = ipaddress.ip_network(network.cidr)
         wanted = [network.gateway, self.gateway, self.registry[0], *(host for host, _ in self.image_servers)]
+        wanted += [self.database[0]] if self.wanted_database else []
         inside = [a for a in [*wanted, *self.bmcs.values()] if ipaddress.ip_address(a) in range_]
         return [f"{address}/{range_.prefixlen}" for address in dict.fromkeys(map(str, inside))]
 

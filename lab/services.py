@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import configuration, network, paths, probes
+from lab import configuration, database, network, paths, probes
 from lab.plan import Address, LabPlan
 from lab.probes import Probe
 from tools.locate import bin_dir
@@ -22,7 +22,8 @@ class Service:
     """listens:  addresses that accept connections once it is up; on_host: they are the host's, not the lab's.
     ready:    asked after that, until it says yes.
     reads:    files whose content it reads once: when they change, it is started again.
-    priority: those with a lower one are started first."""
+    priority: those with a lower one are started first.
+    stop_signal: what it ends soon of; others wait for their clients."""
 
     name: str
     command: list[str]
@@ -32,6 +33,7 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     reads: list[Path] = field(default_factory=list)
     priority: int = 20
+    stop_signal: str = "TERM"
 
     @property
     def log(self) -> Path:
@@ -41,7 +43,7 @@ class Service:
 def services(plan: LabPlan) -> list[Service]:
     """Every service the site needs, in the order they are started."""
     config = configuration.write(plan)
-    found = [*_hypervisor(plan), *_image_server(plan, config), _registry(plan, config)]
+    found = [*_hypervisor(plan), *_image_server(plan, config), _registry(plan, config), *_database(plan)]
     if plan.site.nodes:
         found += [_dnsmasq(config), _provisioner(plan, config), *_bmcs(plan, config)]
     return [*found, _haproxy(plan, config)]
@@ -91,6 +93,7 @@ priority={service.priority}
 autorestart=true
 startsecs=1
 startretries=1000000
+stopsignal={service.stop_signal}
 stopwaitsecs=3
 stopasgroup=true
 killasgroup=true
@@ -196,6 +199,16 @@ def _registry(plan: LabPlan, config: dict[str, Path]) -> Service:
     quiet = {"OTEL_TRACES_EXPORTER": "none"}
     ready = probes.http("http://{}:{}/v2/".format(*plan.registry))
     return Service("registry", command, [plan.registry], ready, environment=quiet, reads=[config["registry"]])
+
+
+def _database(plan: LabPlan) -> list[Service]:
+    if not plan.wanted_database:
+        return []
+    reads = [database.directory() / "tls.crt"]
+    command = database.command(database.directory(), *plan.database)
+    # Shared memory of its own: that of a PostgreSQL which is killed would stay.
+    command = ["unshare", "--ipc", "--", *command]
+    return [Service("database", command, [plan.database], reads=reads, stop_signal="INT")]
 
 
 def _dnsmasq(config: dict[str, Path]) -> Service:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from lab import checks, credentials, images, namespace, network, paths, supervisor
+from lab import checks, credentials, database, images, namespace, network, paths, supervisor
 from lab.configuration import vm_image_file
 from lab.lock import exclusive
 from lab.plan import LabPlan
@@ -34,6 +34,8 @@ def up(plan: LabPlan, stages: Stages) -> None:
                 network.create_bridge(net.name, plan.addresses(net))
         with stages.stage("keys and certificates"):
             credentials.create(plan)
+            if plan.wanted_database:
+                database.prepare(database.directory(), plan.wanted_database)
         with stages.stage("services") as stage:
             _services(services(plan), stage)
         image.result()

@@ -1,8 +1,9 @@
 """One address for all models of a cluster: LiteLLM with keys per team, retries, fallbacks and canaries.
 
-Two replicas without a database. What may be asked for is in the file LiteLLM starts with, who may ask is in two
-Secrets that are read while it runs, what teams have used is counted in llm_gateway_store.py. LiteLLM was published with
-a trojan once (litellm issue 24518): its packages are locked by hash, and its pods reach names, models and that store.
+Two replicas. What may be asked for is in the file LiteLLM starts with, who may ask is in two Secrets that are read
+while it runs, what teams use per minute is counted in llm_gateway_store.py, and what they have used is written to the
+site's PostgreSQL. LiteLLM was published with a trojan once (litellm issue 24518): its packages are locked by hash, and
+its pods reach names, models and those two.
 """
 
 import base64
@@ -39,6 +40,8 @@ PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 300  # 12 on two idle cores, most of it imports
 SETTINGS, KEYS, STORE = "/etc/gateway", "/run/gateway/keys", "/run/gateway/store"
+DATABASE = "/run/gateway/database"
+PASSWORD, CA = "password", "ca.crt"  # entries of the database's Secret
 HERE = Path(__file__).parent
 PROGRAMS = {
     name: (HERE / name).read_text(encoding="utf-8")
@@ -47,8 +50,10 @@ PROGRAMS = {
         "llm_gateway_counts.py",
         "llm_gateway_limits.py",
         "llm_gateway_metrics.py",
+        "llm_gateway_outage.py",
         "llm_gateway_server.py",
         "llm_gateway_targets.py",
+        "llm_gateway_usage.py",
     )
 }
 
@@ -56,9 +61,11 @@ PROGRAMS = {
 def render(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     """The manifests of a gateway, in the order they are applied.
 
-    The two Secrets come without entries: whoever hands out keys puts them in, and keeps what they put.
+    The Secrets come without entries: whoever hands out keys puts them in, and keeps what they put; likewise the one
+    with the database's password.
     """
     secrets = [secret(spec, spec.active_secret), secret(spec, spec.blocked_secret)]
+    secrets += [secret(spec, spec.database_secret)] if spec.database else []
     budget = [disruption_budget(spec.name, spec.namespace, spec.labels)] if spec.replicas > 1 else []
     front = service(spec.name, spec.namespace, spec.labels, PORT, spec.node_port)
     return [_network_policy(spec), _settings(spec), *secrets, front, *budget, _deployment(spec)]
@@ -69,6 +76,7 @@ class LlmGateway(pulumi.ComponentResource):
 
     published: image and python, known only once they are published; they replace those of `spec`.
     keys:      entries this program puts into the Secret with active keys, beside those that others put there.
+    login:     PASSWORD and CA of the database, where `spec` has one.
     """
 
     def __init__(
@@ -76,34 +84,44 @@ class LlmGateway(pulumi.ComponentResource):
         spec: LlmGatewaySpec,
         published: pulumi.Input[dict[str, str]],
         keys: pulumi.Input[Mapping[str, str]] | None = None,
+        login: pulumi.Input[Mapping[str, str]] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("sitewright:modules:LlmGateway", spec.name, None, opts)
 
-        data = None if keys is None else pulumi.Output.secret(keys).apply(_encoded)
+        entries = {
+            secret: pulumi.Output.secret(given).apply(_encoded)
+            for secret, given in ((spec.active_secret, keys), (spec.database_secret, login))
+            if given is not None
+        }
 
-        def with_keys(given: LlmGatewaySpec) -> list[dict[str, Any]]:
-            active = given.active_secret
+        def with_entries(given: LlmGatewaySpec) -> list[dict[str, Any]]:
             return [
-                {**manifest, "data": data}
-                if data is not None and manifest["metadata"]["name"] == active
+                {**manifest, "data": entries[manifest["metadata"]["name"]]}
+                if manifest["kind"] == "Secret" and manifest["metadata"]["name"] in entries
                 else manifest
                 for manifest in render(given)
             ]
 
+        secrets = {
+            spec.active_secret: "active",
+            spec.blocked_secret: "blocked",
+            spec.database_secret: "database",
+        }
+
         def name(manifest: Mapping[str, Any]) -> str:
             kind = manifest["kind"].lower()
             if manifest["kind"] == "Secret":
-                kind = "active" if manifest["metadata"]["name"] == spec.active_secret else "blocked"
+                kind = secrets[manifest["metadata"]["name"]]
             return f"{spec.name}-{kind}"
 
-        self.ready = make(self, spec, published, with_keys, name)
+        self.ready = make(self, spec, published, with_entries, name)
         self.url = f"http://{spec.name}.{spec.namespace}.svc:{PORT}/v1"
         self.register_outputs({"url": self.url})
 
 
-def _encoded(keys: Mapping[str, str]) -> dict[str, str]:
-    return {name: base64.b64encode(key.encode()).decode() for name, key in keys.items()}
+def _encoded(entries: Mapping[str, str]) -> dict[str, str]:
+    return {name: base64.b64encode(text.encode()).decode() for name, text in entries.items()}
 
 
 def _data(spec: LlmGatewaySpec) -> dict[str, str]:
@@ -119,7 +137,7 @@ def _settings(spec: LlmGatewaySpec) -> dict[str, Any]:
 
 
 def secret(spec: LlmGatewaySpec, name: str) -> dict[str, Any]:
-    """Keys by team, which whoever hands them out puts in."""
+    """One without entries, which somebody else puts in."""
     # Without `data`, server-side apply leaves the entries of others alone.
     return {
         "apiVersion": "v1",
@@ -177,6 +195,7 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
             {"name": "active", "secret": {"secretName": spec.active_secret, "defaultMode": 0o440}},
             {"name": "blocked", "secret": {"secretName": spec.blocked_secret, "defaultMode": 0o440}},
             *([{"name": "store", "secret": _password(spec)}] if spec.limited else []),
+            *([{"name": "database", "secret": _login(spec)}] if spec.database else []),
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         ],
     }
@@ -215,6 +234,7 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
             {"name": "active", "mountPath": f"{KEYS}/active", "readOnly": True},
             {"name": "blocked", "mountPath": f"{KEYS}/blocked", "readOnly": True},
             *([{"name": "store", "mountPath": STORE, "readOnly": True}] if spec.limited else []),
+            *([{"name": "database", "mountPath": DATABASE, "readOnly": True}] if spec.database else []),
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
@@ -223,6 +243,10 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
 def _password(spec: LlmGatewaySpec) -> dict[str, Any]:
     only = [{"key": store.PASSWORD, "path": store.PASSWORD}]
     return {"secretName": spec.store, "defaultMode": 0o440, "items": only}
+
+
+def _login(spec: LlmGatewaySpec) -> dict[str, Any]:
+    return {"secretName": spec.database_secret, "defaultMode": 0o440}
 
 
 def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
@@ -246,6 +270,12 @@ def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
         # Not called REDIS_…: LiteLLM would take it for its own.
         plain["GATEWAY_STORE"] = f"{spec.store}.{spec.namespace}.svc:{store.PORT}"
         plain["GATEWAY_STORE_PASSWORD_FILE"] = f"{STORE}/{store.PASSWORD}"
+    if spec.database:
+        # Not called DATABASE_URL either.
+        plain["GATEWAY_DATABASE"] = ",".join(spec.database.addresses)
+        plain["GATEWAY_DATABASE_NAME"] = spec.database.name
+        plain["GATEWAY_DATABASE_USER"] = spec.database.user
+        plain["GATEWAY_DATABASE_SECRET"] = DATABASE
     key: dict[str, Any] = {"name": litellm.UPSTREAM_KEY, "value": "none"}
     if spec.upstream_key:
         key = {
@@ -256,7 +286,7 @@ def _environment(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
 
 
 def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
-    """Who reaches the gateway, and that it reaches names and targets only: a trojan has nowhere to send keys to."""
+    """Who reaches the gateway, and what it reaches: a trojan has nowhere to send keys to."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -265,7 +295,7 @@ def _network_policy(spec: LlmGatewaySpec) -> dict[str, Any]:
             "podSelector": {"matchLabels": spec.labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [open_to(spec.clients, PORT), open_to_watcher(METRICS_PORT)],
-            "egress": [to_names(), *_to_targets(spec), *_to_store(spec)],
+            "egress": [to_names(), *_to_targets(spec), *_to_store(spec), *_to_database(spec)],
         },
     }
 
@@ -279,6 +309,13 @@ def _to_targets(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
 def _to_store(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
     peer = pods_of(spec.namespace, store.labels(spec.store))
     return [{"to": [peer], "ports": [{"protocol": "TCP", "port": store.PORT}]}] if spec.limited else []
+
+
+def _to_database(spec: LlmGatewaySpec) -> list[dict[str, Any]]:
+    return [
+        {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"protocol": "TCP", "port": port}]}
+        for host, port in (spec.database.peers if spec.database else ())
+    ]
 
 
 def _metadata(spec: LlmGatewaySpec, annotations: dict[str, str] | None = None) -> dict[str, Any]:

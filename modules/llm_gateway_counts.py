@@ -1,16 +1,15 @@
-"""What teams have used, as Redis has it: one script for each question, so that replicas do not count past each other.
+"""What teams use per minute and at once, as Redis has it: one script for each question, so that replicas do not count
+past each other.
 
 Mounted beside llm_gateway_limits.py. All replicas count by the clock of the store. Where it does not answer, the answer
 is None within a second, and the log says so once a minute.
 
     team:<team>:requests, team:<team>:tokens    token buckets: what was left, and when (ms)
-    team:<team>:budget                          tokens used; it expires with its period
     team:<team>:slots                           what is open: slot, and until when (ms)
     charged:<call>                              an answer that has been counted
 """
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Iterable
@@ -19,10 +18,8 @@ from typing import Any, NamedTuple
 
 ANSWER_SECONDS = 0.4  # the store takes 1 ms; a request waits twice this at most, to connect and to ask
 PAUSE_SECONDS = 1.0  # a store that did not answer is not asked again for so long
-SAY_SECONDS = 60.0
 LEASE_SECONDS = 30  # a slot of a replica that died is free again after so long
 CHARGED_SECONDS = 120  # a call is not counted twice within so long; about 150 bytes each
-log = logging.getLogger("sitewright.gateway")
 
 # `left`: of a bucket that grows by a sixtieth of the limit each second. A clock that is set back takes nothing away.
 _BUCKET = """
@@ -40,15 +37,11 @@ end
 """
 
 # Whether a request may pass; if so, what it takes is taken. Nothing is taken of one limit if another one refuses.
-# KEYS: requests, tokens, budget, slots. ARGV: the four limits (0: none), slot, lease in ms.
+# KEYS: requests, tokens, slots. ARGV: the three limits (0: none), slot, lease in ms.
 _ADMIT = f"""{_BUCKET}
-local requests, tokens, budget, slots = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local requests, tokens, slots = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local has_requests = requests > 0 and left(KEYS[1], requests) or 0
 local has_tokens = tokens > 0 and left(KEYS[2], tokens) or 0
-if budget > 0 then
-  local used = tonumber(redis.call('GET', KEYS[3]) or '0')
-  if used >= budget then return {{'token_budget', used, redis.call('PTTL', KEYS[3])}} end
-end
 if tokens > 0 and has_tokens < 1 then
   return {{'tokens_per_minute', math.ceil(tokens - has_tokens), math.ceil((1 - has_tokens) * 60000 / tokens)}}
 end
@@ -56,26 +49,21 @@ if requests > 0 and has_requests < 1 then
   return {{'requests_per_minute', math.ceil(requests - has_requests), math.ceil((1 - has_requests) * 60000 / requests)}}
 end
 if slots > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-  local taken = redis.call('ZCARD', KEYS[4])
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+  local taken = redis.call('ZCARD', KEYS[3])
   if taken >= slots then return {{'parallel_requests', taken, 1000}} end
-  redis.call('ZADD', KEYS[4], now + ARGV[6], ARGV[5])
-  redis.call('PEXPIRE', KEYS[4], ARGV[6] * 2)
+  redis.call('ZADD', KEYS[3], now + ARGV[5], ARGV[4])
+  redis.call('PEXPIRE', KEYS[3], ARGV[5] * 2)
 end
 if requests > 0 then keep(KEYS[1], requests, has_requests - 1) end
 return {{'', math.floor(has_requests) - 1, math.floor(has_tokens)}}
 """
 
-# An answer is counted, once. KEYS: charged, tokens, budget. ARGV: tokens used, per minute, period of the budget in ms
-# (0: no limit), seconds.
+# An answer is counted, once. KEYS: charged, tokens. ARGV: tokens used, per minute, seconds.
 _CHARGE = f"""{_BUCKET}
-if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then return 0 end
-local used, limit, period = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if limit > 0 then keep(KEYS[2], limit, left(KEYS[2], limit) - used) end
-if period > 0 then
-  redis.call('INCRBY', KEYS[3], used)
-  if redis.call('PTTL', KEYS[3]) < 0 then redis.call('PEXPIRE', KEYS[3], period) end
-end
+if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[3]) then return 0 end
+local limit = tonumber(ARGV[2])
+keep(KEYS[2], limit, left(KEYS[2], limit) - tonumber(ARGV[1]))
 return 1
 """
 
@@ -93,8 +81,13 @@ class Limit(NamedTuple):
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     parallel_requests: int = 0
-    token_budget: int = 0
+    token_budget: int = 0  # it and its period are counted in llm_gateway_usage.py
     budget_seconds: int = 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether there is something to count in the store."""
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.parallel_requests)
 
 
 class Admission(NamedTuple):
@@ -110,30 +103,23 @@ class Admission(NamedTuple):
 
 
 class Counts:
-    """The counts of a store that may be away. redis: a client of redis.asyncio."""
+    """The counts of a store that may be away. redis: a client of redis.asyncio; outage: of llm_gateway_outage.py."""
 
-    def __init__(self, redis: Any) -> None:
-        self._redis = redis
+    def __init__(self, redis: Any, outage: Any) -> None:
+        self._redis, self._outage = redis, outage
         self._ask_from = float("-inf")
-        self._away_since: float | None = None
-        self._said: dict[str, float] = {}  # when, by the kind of error
-        self._told = False  # whether it said so this time
 
     async def admit(self, team: str, limit: Limit, slot: str) -> Admission | None:
         """Takes what a request takes. slot: a name of the request."""
-        keys = [_key(team, what) for what in ("requests", "tokens", "budget", "slots")]
-        limits = (
-            *(limit.requests_per_minute, limit.tokens_per_minute),
-            *(limit.token_budget, limit.parallel_requests),
-        )
+        keys = [_key(team, what) for what in ("requests", "tokens", "slots")]
+        limits = limit.requests_per_minute, limit.tokens_per_minute, limit.parallel_requests
         found = await self._run(_ADMIT, keys, *limits, slot, LEASE_SECONDS * 1000)
         return None if found is None else Admission(found[0].decode(), int(found[1]), int(found[2]))
 
     async def charge(self, call: str, team: str, limit: Limit, tokens: int) -> bool | None:
         """Counts the tokens of an answer; nothing where it has counted this call before."""
-        keys = [f"charged:{call}", _key(team, "tokens"), _key(team, "budget")]
-        period = limit.budget_seconds * 1000 if limit.token_budget else 0
-        found = await self._run(_CHARGE, keys, tokens, limit.tokens_per_minute, period, CHARGED_SECONDS)
+        keys = [f"charged:{call}", _key(team, "tokens")]
+        found = await self._run(_CHARGE, keys, tokens, limit.tokens_per_minute, CHARGED_SECONDS)
         return None if found is None else bool(found)
 
     async def hold(self, team: str, slots: Iterable[str]) -> None:
@@ -160,22 +146,11 @@ class Counts:
             async with asyncio.timeout(2 * ANSWER_SECONDS):
                 found = await self._redis.execute_command(*command)
         except Exception as error:
-            self._away(error)
+            self._ask_from = time.monotonic() + PAUSE_SECONDS
+            self._outage.began(error)
             return None
-        # An answer to what was asked before it went away says nothing.
-        if self._away_since is not None and asked > self._away_since:
-            if self._told:
-                log.warning("the store of limits answers again after %.0f s", asked - self._away_since)
-            self._away_since, self._told = None, False
+        self._outage.answered(asked)
         return found
-
-    def _away(self, error: Exception) -> None:
-        now, kind = time.monotonic(), type(error).__name__
-        self._ask_from = now + PAUSE_SECONDS
-        self._away_since = now if self._away_since is None else self._away_since
-        if now - self._said.get(kind, float("-inf")) >= SAY_SECONDS:
-            self._said[kind], self._told = now, True
-            log.error("requests pass without limits, their store does not answer: %s: %s", kind, error)
 
 
 def _key(team: str, what: str) -> str:
@@ -184,6 +159,7 @@ def _key(team: str, what: str) -> str:
 
 def connected() -> Counts:
     """The store that the container's variables name. Nothing is connected before it is asked."""
+    from llm_gateway_outage import Outage  # type: ignore[import-not-found]
     from redis.asyncio import Redis  # type: ignore[import-not-found]
     from redis.asyncio.retry import Retry  # type: ignore[import-not-found]
     from redis.backoff import NoBackoff  # type: ignore[import-not-found]
@@ -206,4 +182,5 @@ def connected() -> Counts:
         # Connections from before a restart of the store are found dead when they are used.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
     )
-    return Counts(redis)
+    away = "requests pass without limits, their store does not answer"
+    return Counts(redis, Outage(away, "the store of limits answers again"))

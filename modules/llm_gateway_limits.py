@@ -1,8 +1,8 @@
 """What a team may use of the gateway: requests and tokens per minute, requests at once, a budget of tokens.
 
 Mounted beside llm_gateway_auth.py, which asks `Limits.admit`; LiteLLM tells `Limits.answered` of each answer. Counts
-are in llm_gateway_counts.py. Where its store does not answer, requests pass: a model that serves without limits for a
-while is worth more than one that serves nobody.
+are in llm_gateway_counts.py, what was used of budgets is known to llm_gateway_usage.py. Where the store of counts does
+not answer, requests pass: a model that serves without limits for a while is worth more than one that serves nobody.
 
 Requests and tokens per minute are token buckets. What an answer costs is known at its end only, so tokens may fall
 below zero; the team then waits until they have grown back. LiteLLM 1.110.2 has a limiter of its own
@@ -11,16 +11,13 @@ requests of teams with small limits, and always says 60 s.
 """
 
 import asyncio
-import json
 import logging
 import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).parent
 HOLD_SECONDS = 5.0  # a lease of llm_gateway_counts.py is six times as long
 MOST_OWED = 10_000  # answers remembered for a store that is away
 log = logging.getLogger("sitewright.gateway")
@@ -45,10 +42,11 @@ class Answer(NamedTuple):
 
 
 class Limits:
-    """counts: of llm_gateway_counts.py; teams: its `Limit` of each."""
+    """counts: of llm_gateway_counts.py, where a team has a limit per minute or at once; usage: of llm_gateway_usage.py,
+    where one has a budget; teams: `Limit` of each."""
 
-    def __init__(self, counts: Any, teams: Mapping[str, Any]) -> None:
-        self._counts, self._teams = counts, teams
+    def __init__(self, counts: Any, usage: Any, teams: Mapping[str, Any]) -> None:
+        self._counts, self._usage, self._teams = counts, usage, teams
         self._open: dict[str, str] = {}  # slot: team
         self._freed: dict[str, str] = {}  # slots whose end the store has not heard of
         self._owed: dict[str, Answer] = {}  # answers it has not counted, by the id of the call
@@ -58,8 +56,9 @@ class Limits:
 
     async def begin(self) -> None:
         """Meets the store before the first request does, and holds slots from now on."""
-        await self._counts.look()
-        self._keeper = asyncio.create_task(self._keep_forever())
+        if self._counts is not None:
+            await self._counts.look()
+            self._keeper = asyncio.create_task(self._keep_forever())
 
     async def admit(self, team: str) -> Permit:
         """Takes what a request takes, or nothing where the team has no limit or the store does not answer.
@@ -67,7 +66,9 @@ class Limits:
         Raises: OverLimit.
         """
         limit = self._teams.get(team)
-        if limit is None:
+        if limit is not None and limit.token_budget:
+            self._within_budget(team, limit)
+        if limit is None or not limit.counted:
             return Permit({}, lambda: None)
         slot = uuid.uuid4().hex
         if limit.parallel_requests:
@@ -82,8 +83,13 @@ class Limits:
             return Permit({}, lambda: self._release(slot))
         if found.refused_by:
             self._open.pop(slot, None)
-            raise _over(team, limit, found)
+            raise _over(team, limit, found.refused_by, found.first, found.second / 1000)
         return Permit(_headers(limit, found), lambda: self._release(slot))
+
+    def _within_budget(self, team: str, limit: Any) -> None:
+        spent = self._usage.spent(team)
+        if spent.tokens >= limit.token_budget:
+            raise _over(team, limit, "token_budget", spent.tokens, spent.ends - time.monotonic())
 
     def _release(self, slot: str) -> None:
         team = self._open.pop(slot, None)
@@ -105,7 +111,7 @@ class Limits:
         team = str((logged.get("metadata") or {}).get("user_api_key_team_id"))
         limit = self._teams.get(team)
         tokens = int(logged.get("total_tokens") or 0)
-        if limit is None or not tokens or not (limit.tokens_per_minute or limit.token_budget):
+        if limit is None or not tokens or not limit.tokens_per_minute:
             return
         if len(self._owed) < MOST_OWED:
             self._owed[str(kwargs.get("litellm_call_id") or uuid.uuid4().hex)] = Answer(team, tokens)
@@ -145,9 +151,9 @@ def _by_team(slots: Mapping[str, str]) -> dict[str, list[str]]:
     return made
 
 
-def _over(team: str, limit: Any, found: Any) -> OverLimit:
-    name, used, allowed = found.refused_by, found.first, getattr(limit, found.refused_by)
-    seconds = math.ceil(max(found.second, 1) / 1000)
+def _over(team: str, limit: Any, name: str, used: int, free_in: float) -> OverLimit:
+    """free_in: seconds."""
+    allowed, seconds = getattr(limit, name), max(1, math.ceil(free_in))
     said = {
         "requests_per_minute": f"{used:,} of {allowed:,} requests per minute used",
         "tokens_per_minute": f"{used:,} of {allowed:,} tokens per minute used",
@@ -178,16 +184,19 @@ def _headers(limit: Any, found: Any) -> dict[str, str]:
 LIMITS: Limits | None = None
 
 
-def install() -> None:
-    """Makes the limits of policy.json, where a team has one, and has LiteLLM tell them of answers."""
+def install(usage: Any, limits: Mapping[str, Mapping[str, int]]) -> None:
+    """Where a team has a limit: makes them, and has LiteLLM tell them of answers.
+
+    usage: of llm_gateway_usage.py, or None; limits: those that are set, by team.
+    """
     global LIMITS
-    policy = json.loads((HERE / "policy.json").read_text(encoding="utf-8"))
-    if policy["limits"]:
+    if limits:
         import litellm  # type: ignore[import-not-found]
         import llm_gateway_counts  # type: ignore[import-not-found]
 
-        teams = {team: llm_gateway_counts.Limit(**limit) for team, limit in policy["limits"].items()}
-        LIMITS = Limits(llm_gateway_counts.connected(), teams)
+        teams = {team: llm_gateway_counts.Limit(**limit) for team, limit in limits.items()}
+        counted = any(limit.counted for limit in teams.values())
+        LIMITS = Limits(llm_gateway_counts.connected() if counted else None, usage, teams)
         litellm.logging_callback_manager.add_litellm_async_success_callback(LIMITS.answered)
 
 

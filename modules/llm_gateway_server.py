@@ -8,7 +8,7 @@ config.yaml, policy.json and the other `llm_gateway_*.py` that the ConfigMap hol
 import json
 import os
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+Turn = Callable[[], Awaitable[None]]
 
+STARTED, ENDED = "lifespan.startup.complete", "lifespan.shutdown.complete"
 HEALTH = ("/health/liveliness", "/health/readiness")
 PATHS = {
     **dict.fromkeys(("/v1/models", *HEALTH), "GET"),
@@ -40,16 +42,17 @@ class Door:
 
     limit: requests for models open at once; more are answered with 503 and Retry-After.
     max_body: bytes of a request; longer ones are answered with 413.
-    begin: awaited once, when the application has started and nobody has asked it yet.
+    turns: awaited when the application has started and nobody has asked it yet, STARTED, and when it has answered
+    everybody, ENDED.
     """
 
-    def __init__(self, app: App, limit: int, max_body: int, begin: Callable[[], Awaitable[None]]) -> None:
-        self._app, self._limit, self._max_body, self._begin = app, limit, max_body, begin
+    def __init__(self, app: App, limit: int, max_body: int, turns: Mapping[str, list[Turn]]) -> None:
+        self._app, self._limit, self._max_body, self._turns = app, limit, max_body, turns
         self._open = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, self._then_begin(send))
+            await self._app(scope, receive, self._at_turns(send))
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif refusal := self._refusal(scope):
@@ -59,10 +62,10 @@ class Door:
         else:
             await self._pass(scope, receive, send)
 
-    def _then_begin(self, send: Send) -> Send:
+    def _at_turns(self, send: Send) -> Send:
         async def told(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                await self._begin()
+            for turn in self._turns.get(message["type"], ()):
+                await turn()
             await send(message)
 
         return told
@@ -143,14 +146,19 @@ def main() -> None:
     import llm_gateway_limits  # type: ignore[import-not-found]
     import llm_gateway_metrics  # type: ignore[import-not-found]
     import llm_gateway_targets  # type: ignore[import-not-found]
+    import llm_gateway_usage  # type: ignore[import-not-found]
     import uvicorn
 
+    limits = json.loads((here / "policy.json").read_text(encoding="utf-8"))["limits"]
     llm_gateway_targets.install()
-    llm_gateway_limits.install()
+    periods = {team: one["budget_seconds"] for team, one in limits.items() if "token_budget" in one}
+    llm_gateway_usage.install(periods)
+    llm_gateway_limits.install(llm_gateway_usage.USAGE, limits)
     from litellm.proxy.proxy_server import app  # type: ignore[import-not-found]
 
     limit, max_body = int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"])
-    door = Door(app, limit, max_body, llm_gateway_limits.begin)
+    turns = {STARTED: [llm_gateway_usage.begin, llm_gateway_limits.begin], ENDED: [llm_gateway_usage.end]}
+    door = Door(app, limit, max_body, turns)
     uvicorn.run(
         llm_gateway_metrics.serve(door, int(os.environ["GATEWAY_METRICS_PORT"])),
         host=os.environ.get("GATEWAY_HOST", "0.0.0.0"),

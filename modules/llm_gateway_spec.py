@@ -10,13 +10,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from modules.serving import pods_of
 from modules.spec import DNS_LABEL, DNS_SUBDOMAIN, GIBI, MEBI, TAINT, Model
-from sitewright.site.names import model_name
+from sitewright.site.names import model_name, sql_name
 
 NAME = COMPONENT = "llm-gateway"  # the second is a label of its pods
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,127}$"
 TEAM_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,126}$"  # also the name of an entry of a Secret
 MOST = 10**12  # Redis counts in 64 bits, and its Lua exactly up to 2**53
 YEAR = 365 * 24 * 3600
+ADDRESS = r"^[0-9.]+:[0-9]{1,5}$"
 API_BASE = r"^https?://[^/\s]+(/[^/\s]+)*/v1$"  # LiteLLM appends /chat/completions to it
 
 
@@ -103,6 +104,10 @@ class Team(Model):
         """Those that are set, by name; the period of a budget is one of them."""
         return self.model_dump(exclude={"name", "models"}, exclude_none=True)
 
+    @property
+    def counted(self) -> bool:
+        return any((self.requests_per_minute, self.tokens_per_minute, self.parallel_requests))
+
     @model_validator(mode="after")
     def _a_budget_has_a_period(self) -> Self:
         if (self.token_budget is None) != (self.budget_seconds is None):
@@ -115,6 +120,31 @@ class Team(Model):
             raise ValueError(
                 f"name: {self.name} would be the second key of {self.name.removesuffix('.next')}"
             )
+        return self
+
+
+class Database(Model):
+    """PostgreSQL of the site. The gateway makes its tables there, in a schema of its own."""
+
+    addresses: tuple[Annotated[str, Field(pattern=ADDRESS)], ...] = Field(
+        min_length=1, description="<IPv4 address>:<port>; of several, it writes to the one that takes it"
+    )
+    name: Annotated[str, AfterValidator(sql_name)] = "llm_gateway"
+    user: Annotated[str, AfterValidator(sql_name)] = Field("llm_gateway", description="owner of the database")
+
+    @property
+    def peers(self) -> list[tuple[str, int]]:
+        """Address and port of each."""
+        return [
+            (str(IPv4Address(host)), int(port))
+            for host, _, port in (one.rpartition(":") for one in self.addresses)
+        ]
+
+    @model_validator(mode="after")
+    def _addresses_exist(self) -> Self:
+        for address, (_, port) in zip(self.addresses, self.peers, strict=True):
+            if not 1 <= port <= 65535:
+                raise ValueError(f"addresses: {address} has no port")
         return self
 
 
@@ -132,6 +162,9 @@ class LlmGatewaySpec(Model):
     teams: tuple[Team, ...] = Field((), description="teams that may ask for some models only")
     default_models: tuple[str, ...] | None = Field(
         None, description="models of a team not named in `teams`. Default: all"
+    )
+    database: Database | None = Field(
+        None, description="keeps what teams use, and their budgets. Default: none, and no team has a budget"
     )
     active_keys: str = Field("", description="Secret with keys. Default: <name>-keys-active")
     blocked_keys: str = Field("", description="Secret with blocked keys. Default: <name>-keys-blocked")
@@ -161,17 +194,28 @@ class LlmGatewaySpec(Model):
 
     @property
     def limited(self) -> bool:
-        """Whether a team has a limit, so that the replicas count in one store."""
-        return any(team.limits for team in self.teams)
+        """Whether a team has a limit per minute or at once, so that the replicas count in one store."""
+        return any(team.counted for team in self.teams)
 
     @property
     def store(self) -> str:
         """Service with the store, and Secret with its password (modules/llm_gateway_store.py)."""
         return f"{self.name}-store"
 
+    @property
+    def database_secret(self) -> str:
+        """Secret with the database's `password`, and the `ca.crt` that signed its certificate."""
+        return f"{self.name}-database"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         found = _problems(self.models, self.teams, self.default_models)
+        if self.database is None:
+            found += [
+                f"teams: {team.name}: token_budget: budgets are kept in a database, and none is given"
+                for team in self.teams
+                if team.token_budget
+            ]
         if self.stall_seconds > self.total_seconds:
             found.append(f"stall_seconds: {self.stall_seconds} is above total_seconds {self.total_seconds}")
         if self.active_secret == self.blocked_secret:

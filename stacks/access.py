@@ -3,11 +3,13 @@
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from modules.llm_gateway import CA, PASSWORD
 from sitewright.errors import SitewrightError
 from sitewright.site import Site, load
 from sitewright.site.fields import sha512
 from sitewright.site.files import REPOSITORY, is_path, site_file
 from sitewright.site.sections import HypervisorImage
+from sitewright.site.service_sections import GatewayDatabase
 
 
 def site_named(environment: str) -> Site:
@@ -41,6 +43,14 @@ def provisioner_token(site: Site) -> str | None:
     assert site.provisioner is not None
     file = site.provisioner.token_file
     return None if file is None else _read(file, "it is for the provisioner", "Put it there").strip()
+
+
+def database_login(database: GatewayDatabase) -> dict[str, str]:
+    """What a gateway logs in to its database with. Raises: SitewrightError where a file is not there."""
+    return {
+        PASSWORD: _read(database.password_file, "it is for the gateway's database", "Put it there").strip(),
+        CA: _read(database.ca_file, "it signed the certificate of the gateway's database", "Put it there"),
+    }
 
 
 def nodes_and_machines(site: Site, cluster: str) -> tuple[IPv4Network, ...]:

@@ -7,14 +7,14 @@ import pulumi
 import pulumi_random
 
 from modules.llm_gateway import LlmGateway
-from modules.llm_gateway_spec import GatewayModel, LlmGatewaySpec, Target, Team
+from modules.llm_gateway_spec import Database, GatewayModel, LlmGatewaySpec, Target, Team
 from modules.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec
 from modules.vllm_pod import PORT
 from modules.vllm_router import COMPONENT, router_name
 from modules.vllm_router import PORT as ROUTER_PORT
 from sitewright.site import ServedModel, Site
-from sitewright.site.service_sections import Gateway, GatewayAlias, GatewayTeam
-from stacks.access import nodes_and_machines
+from sitewright.site.service_sections import Gateway, GatewayAlias, GatewayDatabase, GatewayTeam
+from stacks.access import database_login, nodes_and_machines
 from stacks.handles import ClusterHandle
 from stacks.retrieval import retrieval_models
 from stacks.software import software
@@ -39,6 +39,7 @@ def gateway(
             image=images[wanted.image], python=software(site, wanted.environment).result("python")
         ),
         pulumi.Output.all(**keys) if keys else None,
+        database_login(wanted.database) if wanted.database else None,
         pulumi.ResourceOptions(
             provider=cluster.provider, depends_on=[*after, *_store(spec, wanted, images, cluster, after)]
         ),
@@ -57,7 +58,7 @@ def _store(
     cluster: ClusterHandle,
     after: Sequence[pulumi.Resource],
 ) -> list[pulumi.Resource]:
-    """What counts for all replicas, where a team has a limit."""
+    """What counts for all replicas, where a team has a limit per minute or at once."""
     if not spec.limited:
         return []
     given = LlmGatewayStoreSpec(
@@ -92,7 +93,8 @@ def _spec(site: Site, wanted: Gateway) -> LlmGatewaySpec:
             *(_alias(alias, served) for alias in wanted.aliases),
             *retrieval_models(site),
         ),
-        teams=tuple(_team(team) for team in wanted.teams if team.limited or team.models is not None),
+        teams=tuple(_team(team) for team in wanted.teams if team.model_fields_set - {"name"}),
+        database=_database(wanted.database) if wanted.database else None,
         node_port=wanted.node_port,
         clients=nodes_and_machines(site, wanted.cluster) if wanted.node_port is not None else (),
     )
@@ -105,6 +107,10 @@ def _team(team: GatewayTeam) -> Team:
         models=None if team.models is None else tuple(team.models),
         budget_seconds=period,
     )
+
+
+def _database(wanted: GatewayDatabase) -> Database:
+    return Database(addresses=tuple(wanted.addresses), name=wanted.name, user=wanted.user)
 
 
 def _alias(alias: GatewayAlias, served: Mapping[str, ServedModel]) -> GatewayModel:

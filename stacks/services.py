@@ -27,7 +27,7 @@ def services(
     front, lookup, watched = site.services.gateway, site.services.retrieval, site.services.slo
     wanted = [model.image for model in site.services.models]
     wanted += [one.image for one in (front, lookup, watched, queued) if one]
-    wanted += [front.store_image] if front and front.limited else []
+    wanted += [front.store_image] if front and front.counted else []
     names = tuple(sorted(set(wanted)))
     images = registry_images(site, "service-images", names)
 

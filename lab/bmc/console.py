@@ -23,8 +23,8 @@ STAGES: tuple[tuple[Stage, re.Pattern[str]], ...] = (
     ("root", re.compile(r"sitewright: the root file system matches ")),
     ("cloud-init", re.compile(r"cloud-init\[\d+\]: Cloud-init v")),
     ("join", re.compile(r"Starting node-join\b")),
-    ("kubelet", re.compile(r"Started (kubelet|rke2-agent)\b")),
-    ("running", re.compile(r"Finished node-annotations\b")),
+    ("kubelet", re.compile(r"\bnode-join\[\d+\]: \S+ has its identity")),
+    ("running", re.compile(r"\bnode-annotations\[\d+\]: its Node says ")),
 )
 
 # What tells that the boot does not go on, or not yet.
@@ -37,6 +37,7 @@ ERRORS = (
     re.compile(r"dracut: FATAL: .*"),
     re.compile(r"Warning: (Could not boot|dracut-initqueue: timeout).*"),
     re.compile(r"\[FAILED\] Failed to start .*"),
+    re.compile(r"\bno (certificate|token) yet: .*"),
 )
 
 # Seconds after which a node counts as stuck in a stage, for a machine without KVM that has other work too. It is left

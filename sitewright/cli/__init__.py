@@ -20,6 +20,7 @@ COMMANDS = {
     "runs": "The recorded runs of playbooks: list, show.",
     "tools": "The pinned programs: build, locate.",
     "tune": "Fine-tuning runs: check, submit, list, logs, cancel, resume.",
+    "usage": "What teams have used of a gateway: show, set-used.",
 }
 """Subcommand → its line in the help; the command itself is `sitewright.cli.<name>.<name>`."""
 

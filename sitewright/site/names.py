@@ -4,6 +4,8 @@ Each limit is one of something far from the site file: without it the name would
 when half of the site is up.
 """
 
+import re
+
 from sitewright.site.kubernetes_values import dns_label
 
 # The Secret with its user data is named `<vm>-cloudinit`, and stays a DNS label of 63 characters.
@@ -43,6 +45,13 @@ def vm_name(text: str) -> str:
 
 def vm_image_name(text: str) -> str:
     return _short(text, VM_IMAGE_NAME_LENGTH, "the image's digest follows it in a label")
+
+
+def sql_name(text: str) -> str:
+    """Of a database or its user, so that none needs quotes. Source: PostgreSQL 15, "Identifiers and Key Words"."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
+        raise ValueError(f"{text!r} is more than lower case letters, digits and _, or has over 63 characters")
+    return text
 
 
 def cluster_network_name(text: str) -> str:

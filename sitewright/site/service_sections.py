@@ -17,13 +17,17 @@ from pydantic import (
 from sitewright.site.fields import (
     Directory,
     DnsLabel,
+    HostPort,
     Model,
     ModelName,
     Quantity,
+    SitePath,
 )
+from sitewright.site.names import sql_name
 from sitewright.site.serving_values import allowance, as_period, first_word_bound, named, period
 
 GIB = 2**30
+SqlName = Annotated[str, AfterValidator(sql_name)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 Allowance = Annotated[int, AfterValidator(allowance)]
 Period = Annotated[
@@ -147,15 +151,28 @@ class GatewayTeam(Model):
     """45m, 12h or 30d; it begins with the first answer; default: 30d, with a token_budget"""
 
     @property
-    def limited(self) -> bool:
-        limits = (self.requests_per_minute, self.tokens_per_minute, self.parallel_requests, self.token_budget)
-        return any(limits)
+    def counted(self) -> bool:
+        """Whether it has a limit per minute or at once."""
+        return any((self.requests_per_minute, self.tokens_per_minute, self.parallel_requests))
 
     @model_validator(mode="after")
     def _a_period_of_something(self) -> "GatewayTeam":
         if self.budget_period is not None and self.token_budget is None:
             raise ValueError("budget_period says nothing without token_budget")
         return self
+
+
+class GatewayDatabase(Model):
+    addresses: list[HostPort] = Field(min_length=1)
+    """IPv4 address:port of PostgreSQL with TLS; of several, it writes to the one that takes it"""
+    name: SqlName = "llm_gateway"
+    """of the database; the gateway makes its tables there"""
+    user: SqlName = "llm_gateway"
+    """owner of the database"""
+    password_file: SitePath
+    """of that user, mode 0600"""
+    ca_file: SitePath
+    """CA that signed the certificate of PostgreSQL"""
 
 
 class Gateway(Model):
@@ -178,12 +195,14 @@ class Gateway(Model):
     """each gets a key: stack output gateway_keys; a name alone is a team without limits"""
     store_image: DnsLabel = "redis"
     """images/containers/<name>; counts what teams use, and is made when one of them has a limit"""
+    database: GatewayDatabase | None = None
+    """keeps what teams use, and their budgets; default: none, and no team has a token_budget"""
     aliases: list[GatewayAlias] = Field(default_factory=list)
     """further model names; default: none"""
 
     @property
-    def limited(self) -> bool:
-        return any(team.limited for team in self.teams)
+    def counted(self) -> bool:
+        return any(team.counted for team in self.teams)
 
 
 class Fabric(Model):

@@ -1,16 +1,22 @@
-"""The gateway's store as a local process, and what a test asks of it."""
+"""The gateway's store as a local process, replicas of a gateway beside it, and what a test asks of them."""
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from modules.llm_gateway_spec import LlmGatewaySpec
 from modules.llm_gateway_store import arguments
 from modules.spec import MEBI
-from tests.lab.gateway_program import free_port, wait_for
+from tests.contracts.python_environment import environment_python
+from tests.contracts.retrieval_program import Serving
+from tests.lab.gateway_program import Gateway, StandIn, free_port, wait_for
 
 # Debian's redis-server is a link to this file of redis-tools, which starts nothing when it is installed.
 PROGRAM = "/usr/bin/redis-check-rdb"
@@ -83,7 +89,57 @@ def refusal(answer: httpx.Response, limit: str) -> str:
     return str(error["message"])
 
 
-def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> LlmGatewaySpec:
+def key(team: str) -> str:
+    return f"sk-of-{team}-0123456789"
+
+
+def stream(gateway: Gateway, team: str, model: str = "ok", **more) -> httpx.Response:
+    return gateway.chat(model, key(team), stream=True, **more)
+
+
+@contextlib.contextmanager
+def leaving(gateway: Gateway, key: str) -> Iterator[None]:
+    """A client that goes away after about 10 words of a stream."""
+    body = {"model": "slow", "messages": [{"role": "user", "content": "Say hello."}], "stream": True}
+    headers = {"Authorization": f"Bearer {key}"}
+    with gateway.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+        for _ in itertools.islice(answer.iter_lines(), 21):
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def replicas(
+    teams: Iterable[str],
+    limits: dict[str, dict[str, int]],
+    places: pytest.TempPathFactory,
+    variables: dict[str, str],
+    database: str | None = None,
+) -> Iterator[Callable[[], Gateway]]:
+    """Starts another replica of one gateway, in front of one stand-in for its models.
+
+    variables: that are others here than in a pod; database: as `limited_spec` wants it.
+    """
+    models, made = Serving(StandIn().app), []
+    spec = limited_spec(models.url, str(environment_python("litellm")), limits, database)
+
+    def started() -> Gateway:
+        gateway = Gateway(spec, places.mktemp("gateway"), variables)
+        made.append(gateway)
+        gateway.write_keys({team: key(team) for team in teams}, {})
+        return gateway
+
+    yield started
+    for gateway in made:
+        gateway.stop()
+    models.stop()
+
+
+def limited_spec(
+    base: str, python: str, teams: dict[str, dict[str, int]], database: str | None = None
+) -> LlmGatewaySpec:
+    """database: address:port of PostgreSQL, where a team has a budget."""
+
     def model(name: str) -> dict:
         return {"name": name, "targets": [{"api_base": base}]}
 
@@ -94,6 +150,7 @@ def limited_spec(base: str, python: str, teams: dict[str, dict[str, int]]) -> Ll
             "pool": "svc",
             "total_seconds": 30,
             "stall_seconds": 3,
+            "database": {"addresses": [database]} if database else None,
             "teams": [{"name": name, **limits} for name, limits in teams.items()],
             "models": [
                 model("ok"),

@@ -32,6 +32,8 @@ def site_file(tmp_path_factory) -> Callable[..., Path]:
         for key in (secrets / "id_ed25519.pub", root / "ssh/id_ed25519.pub"):
             key.write_text("ssh-ed25519 AAAAC3Nza operator\n")
         (secrets / "openchami.jwt").write_text("a token for the provisioner\n")
+        (root / "database.password").write_text("password of the database\n")
+        (root / "database-ca.crt").write_text("CA of the database")
         (root / "www/vm/SHA512SUMS").write_text(f"{SHA512}  debian-12.squashfs\n")
         return file
 

@@ -15,8 +15,8 @@ LINES = {
     "root": "sitewright: the root file system matches sitewright.verity=sha256:ece4@167550976",
     "cloud-init": "[   31.337] cloud-init[301]: Cloud-init v. 22.4.2 running 'init-local' at Mon, 30 Nov 2026",
     "join": "         Starting \x1b[0;1;39mnode-join.service\x1b[0m - Get this node's identity in its cluster...",
-    "kubelet": "[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mkubelet.service\x1b[0m - kubelet, the node agent.",
-    "running": "[  OK  ] Finished node-annotations.service - Say at this node's Node which boot image it runs.",
+    "kubelet": "[  236.630479] node-join[911]: x1000c0s0b1n0 has its identity",
+    "running": "[  291.004127] node-annotations[1204]: its Node says which boot image it runs",
 }
 FAULTS = {
     "PXE-E16: No valid offer received.": "firmware",
@@ -26,6 +26,7 @@ FAULTS = {
     "[    3.1] Kernel panic - not syncing: VFS: Unable to mount root fs": "initrd",
     "sitewright: http://10.77.0.1:8080/x: the server answered 503; attempt 1 of 100, again in 1.234 s": "initrd",
     "[   20.1] dracut: FATAL: sitewright: the root file system is refused: it has sha256:00": "initrd",
+    "[  236.6] node-join[911]: no certificate yet: https://10.77.0.10:8444/v1/node: timed out": "join",
     "[FAILED] Failed to start node-join.service - Get this node's identity in its cluster.": "join",
 }
 

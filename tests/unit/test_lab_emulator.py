@@ -91,10 +91,12 @@ def test_tftp_serves_the_boot_program_and_the_script(
 def test_missing_firmware_comes_with_the_command_that_installs_it(tmp_path: Path) -> None:
     there = tmp_path / "qemu"
     there.touch()
-    [problem] = checks.missing_firmware({str(there): "qemu-system-x86", "/nonexistent/OVMF.fd": "ovmf"})
+    [problem] = checks.missing_files(
+        {str(there): "qemu-system-x86", "/nonexistent/OVMF.fd": "ovmf"}, "lab.qemu_nodes"
+    )
     assert problem.message == "for `lab.qemu_nodes` these files are missing: /nonexistent/OVMF.fd"
     assert "apt-get install -y --no-install-recommends ovmf`" in problem.hint
-    assert checks.missing_firmware({str(there): "qemu-system-x86"}) == []
+    assert checks.missing_files({str(there): "qemu-system-x86"}, "lab.qemu_nodes") == []
 
 
 def test_an_emulated_node_needs_memory_for_its_emulator_too(plan: LabPlan) -> None:

@@ -202,6 +202,25 @@ def test_a_trojan_reaches_names_and_targets_only():
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ai"}
 
 
+DATABASE = {"addresses": ["192.0.2.20:5432", "192.0.2.21:5433"]}
+
+
+def test_the_database_is_reached_at_its_addresses_and_its_password_is_no_variable():
+    given = spec(database=DATABASE)
+    rules = one(given, "NetworkPolicy")["spec"]["egress"][-2:]
+    assert [(rule["to"][0]["ipBlock"]["cidr"], rule["ports"][0]["port"]) for rule in rules] == [
+        ("192.0.2.20/32", 5432),
+        ("192.0.2.21/32", 5433),
+    ]
+    container = pod(given)["containers"][0]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert variables["GATEWAY_DATABASE"] == "192.0.2.20:5432,192.0.2.21:5433"
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[variables["GATEWAY_DATABASE_SECRET"]] == "database"
+    secret = {"secretName": "llm-gateway-database", "defaultMode": 0o440}
+    assert {"name": "database", "secret": secret} in pod(given)["volumes"]
+
+
 @pytest.mark.parametrize("clients", [[], ["10.77.0.0/24"]])
 def test_only_the_namespace_and_the_named_clients_reach_the_port(clients):
     rule, metrics = one(spec(clients=clients), "NetworkPolicy")["spec"]["ingress"]
@@ -267,6 +286,18 @@ def target(**more) -> list[dict]:
         ({"memory": 2**28}, "memory\n.*greater than or equal to 536870912"),
         ({"replicas": 0}, "replicas\n.*greater than or equal to 1"),
         ({"taints": ["x"]}, "taints.0\n.*pattern"),
+        (
+            {"teams": [{"name": "a", "token_budget": 5, "budget_seconds": 5}]},
+            "teams: a: token_budget: budgets are kept in a database, and none is given",
+        ),
+        ({"database": {"addresses": []}}, "database.addresses\n.*at least 1"),
+        ({"database": {"addresses": ["db.example.org:5432"]}}, "database.addresses.0\n.*pattern"),
+        ({"database": {"addresses": ["192.0.2.999:5432"]}}, "database\n.*192.0.2.999"),
+        ({"database": {"addresses": ["192.0.2.7:65536"]}}, "addresses: 192.0.2.7:65536 has no port"),
+        (
+            {"database": {"addresses": ["192.0.2.7:1"], "name": "Llm; drop"}},
+            "database.name\n.*lower case letters",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -282,16 +313,20 @@ def test_the_component_applies_what_is_rendered_with_what_is_published_and_the_k
     @pulumi.runtime.test
     def program() -> None:
         published = pulumi.Output.from_input({"image": "new@sha256:2", "python": "/new/bin/python"})
-        gateway = LlmGateway(spec(), published, keys={"team-a": "sk-a"})
+        login = {"password": "of the database", "ca.crt": "CA"}
+        gateway = LlmGateway(spec(database=DATABASE), published, keys={"team-a": "sk-a"}, login=login)
         assert gateway.url == "http://llm-gateway.default.svc:4000/v1"
-        assert len(gateway.ready) == len(render(spec()))
+        assert len(gateway.ready) == len(render(spec(database=DATABASE)))
 
     program()
     container = engine.made["llm-gateway-deployment"]["spec"]["template"]["spec"]["containers"][0]
     assert (container["image"], container["command"][0]) == ("new@sha256:2", "/new/bin/python")
     keys = engine.made["llm-gateway-active"]["data"]
     assert keys["value"] == {"team-a": base64.b64encode(b"sk-a").decode()}
-    assert keys["4dabf18193072939515e22adb298388d"] == "1b47061264138c4ac30d75fd1eb44270", (
-        "a secret to Pulumi"
-    )
+    login = engine.made["llm-gateway-database"]["data"]
+    assert login["value"]["password"] == base64.b64encode(b"of the database").decode()
+    for secret in (keys, login):
+        assert secret["4dabf18193072939515e22adb298388d"] == "1b47061264138c4ac30d75fd1eb44270", (
+            "a secret to Pulumi"
+        )
     assert "data" not in engine.made["llm-gateway-blocked"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from modules.llm_gateway_server import HEALTH, PATHS, PERMITS, Door
+from modules.llm_gateway_server import ENDED, HEALTH, PATHS, PERMITS, STARTED, Door
 
 BODY = 100
 CLOSE = {b"connection": b"close"}
@@ -24,10 +24,6 @@ class Behind:
             await self.wait.wait()
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": b"{}"})
-
-
-async def nothing() -> None:
-    """A gateway whose limits have nothing to do before it serves."""
 
 
 async def ask(
@@ -51,7 +47,7 @@ async def ask(
 
 
 def answer(behind: Behind, path: str = "/v1/completions", *more, limit: int = 9, **given):
-    return asyncio.run(ask(Door(behind, limit, BODY, nothing), path, *more, **given))
+    return asyncio.run(ask(Door(behind, limit, BODY, {}), path, *more, **given))
 
 
 @pytest.mark.parametrize(("path", "method"), PATHS.items())
@@ -137,7 +133,7 @@ def test_who_is_turned_away_learns_when_to_come_back(status, given, said):
 def test_above_the_limit_requests_are_turned_away_and_probes_are_not():
     async def scene() -> list[int]:
         wait = asyncio.Event()
-        door = Door(Behind(wait=wait), 2, BODY, nothing)
+        door = Door(Behind(wait=wait), 2, BODY, {})
         held = [asyncio.create_task(ask(door, "/v1/completions")) for _ in range(2)]
         await asyncio.sleep(0)
         full = await ask(door, "/v1/completions")
@@ -157,7 +153,7 @@ def test_the_place_of_a_request_that_failed_is_free_again():
             raise ConnectionError
 
     async def scene() -> None:
-        door = Door(Failing(), 1, BODY, nothing)
+        door = Door(Failing(), 1, BODY, {})
         for _ in range(3):
             with pytest.raises(ConnectionError):
                 await ask(door, "/v1/completions")
@@ -172,7 +168,7 @@ def test_websockets_are_closed():
         sent.append(message)
 
     behind = Behind()
-    asyncio.run(Door(behind, 1, BODY, nothing)({"type": "websocket", "path": "/v1/realtime"}, None, send))
+    asyncio.run(Door(behind, 1, BODY, {})({"type": "websocket", "path": "/v1/realtime"}, None, send))
     assert (sent[0]["type"], behind.seen) == ("websocket.close", [])
 
 
@@ -208,18 +204,23 @@ def test_what_a_request_took_of_its_teams_limits_is_shown_and_given_back_also_wh
     assert released == ["one", "one"]
 
 
-def test_what_has_to_begin_has_begun_before_the_gateway_says_that_it_serves():
+def test_what_begins_and_ends_with_it_does_so_before_the_gateway_says_that_it_serves_and_that_it_is_over():
     told: list[str] = []
 
     async def starting(scope, receive, send) -> None:
-        await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+        await send({"type": STARTED})
+        await send({"type": ENDED})
 
     async def begin() -> None:
         told.append("begun")
 
+    async def end() -> None:
+        told.append("ended")
+
     async def send(message) -> None:
         told.append(message["type"])
 
-    asyncio.run(Door(starting, 1, BODY, begin)({"type": "lifespan"}, None, send))
-    assert told == ["begun", "lifespan.startup.complete", "lifespan.shutdown.complete"]
+    asyncio.run(
+        Door(starting, 1, BODY, {STARTED: [begin, begin], ENDED: [end]})({"type": "lifespan"}, None, send)
+    )
+    assert told == ["begun", "begun", STARTED, "ended", ENDED]

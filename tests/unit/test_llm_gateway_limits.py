@@ -12,9 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from modules import llm_gateway_counts as counts
+from modules import llm_gateway_outage as outage
 from modules.llm_gateway_counts import Counts, Limit
 from modules.llm_gateway_limits import Limits, OverLimit
+from modules.llm_gateway_outage import Outage
+from modules.llm_gateway_usage import Spent
 
+AWAY, BACK = "their store does not answer", "it answers again"
 TEAM = Limit(60, 20000, 8, 5_000_000, 2_592_000)
 SCRIPTS = {counts._ADMIT: "admit", counts._CHARGE: "charge", counts._HOLD: "hold"}
 
@@ -45,7 +49,8 @@ def clock(monkeypatch):
     """The module's time, which passes when a test says so. The event loop keeps its own."""
     now = [1000.0]
     mine = SimpleNamespace(**{**vars(time), "monotonic": lambda: now[0]})
-    monkeypatch.setattr(counts, "time", mine)
+    for module in (counts, outage):
+        monkeypatch.setattr(module, "time", mine)
 
     def passes(seconds: float) -> None:
         now[0] += seconds
@@ -53,8 +58,19 @@ def clock(monkeypatch):
     return passes
 
 
-def made(redis: Redis, team: Limit = TEAM) -> Limits:
-    return Limits(Counts(redis), {"weather": team})
+class Budget:
+    """Of every team: so much is used, and so many seconds are left."""
+
+    def __init__(self, tokens: int = 0, seconds: float = 5) -> None:
+        self.tokens, self.seconds = tokens, seconds
+
+    def spent(self, team: str) -> Spent:
+        return Spent(self.tokens, time.monotonic() + self.seconds)
+
+
+def made(redis: Redis, team: Limit = TEAM, usage: Budget | None = None) -> Limits:
+    counts = Counts(redis, Outage(AWAY, BACK)) if team.counted else None
+    return Limits(counts, usage or Budget(), {"weather": team})
 
 
 def answer(call: str, tokens: int, team: str = "weather") -> dict:
@@ -81,22 +97,41 @@ def answer(call: str, tokens: int, team: str = "weather") -> dict:
             "parallel_requests: 8 of 8 requests open at once; the next is let in when one of them ends",
             1,
         ),
-        (
-            [b"token_budget", 5000123, 86400000],
-            "token_budget: 5,000,123 of 5,000,000 tokens used, the budget of 2,592,000 s; "
-            "a new budget begins in 86,400 s, at <when>",
-            86400,
-        ),
-        ([b"token_budget", 5000123, -1], "token_budget: 5,000,123 of 5,000,000 tokens used", 1),
     ],
     ids=lambda value: value[0].decode() if isinstance(value, list) else "",
 )
 def test_a_refusal_names_the_limit_the_number_and_when_it_is_free(said, message, seconds):
     with pytest.raises(OverLimit) as refused:
         asyncio.run(made(Redis(admit=said)).admit("weather"))
-    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "<when>", str(refused.value))
-    assert text.startswith(f"team weather is at its limit {message}")
+    assert without_time(refused.value) == f"team weather is at its limit {message}"
     assert (refused.value.limit, refused.value.seconds) == (said[0].decode(), seconds)
+
+
+def without_time(refused: OverLimit) -> str:
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "<when>", str(refused))
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(86399.5, 86400), (-1, 1)])
+def test_a_budget_that_is_used_up_refuses_before_anything_is_taken(left, seconds):
+    redis = Redis()
+    with pytest.raises(OverLimit) as refused:
+        asyncio.run(made(redis, usage=Budget(5_000_123, left)).admit("weather"))
+    assert without_time(refused.value) == (
+        "team weather is at its limit token_budget: 5,000,123 of 5,000,000 tokens used, the budget of 2,592,000 s; "
+        f"a new budget begins in {seconds:,} s, at <when>"
+    )
+    assert (refused.value.limit, refused.value.seconds) == ("token_budget", seconds)
+    assert redis.asked == []
+
+
+def test_a_team_with_a_budget_alone_needs_no_store():
+    only_budget = made(Redis(), Limit(token_budget=5, budget_seconds=5), Budget(4))
+
+    async def scene() -> None:
+        await only_budget.begin()
+        assert (await only_budget.admit("weather")).headers == {}
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +139,7 @@ def test_a_refusal_names_the_limit_the_number_and_when_it_is_free(said, message,
     [
         (TEAM, ["limit-requests", "remaining-requests", "limit-tokens", "remaining-tokens"]),
         (TEAM._replace(tokens_per_minute=0), ["limit-requests", "remaining-requests"]),
-        (Limit(token_budget=5, budget_seconds=5), []),
+        (Limit(parallel_requests=5), []),
     ],
 )
 def test_headers_say_what_is_known(team, names):
@@ -187,10 +222,10 @@ def test_the_log_says_once_a_minute_for_each_cause_that_it_is_away_and_once_that
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
-    kinds = [record.getMessage().rpartition("answer: ")[2] for record in caplog.records]
+    kinds = [record.getMessage().removeprefix(f"{AWAY}: ") for record in caplog.records]
     assert kinds == [
         *("ConnectionError: refused", "ConnectionError: refused", "TimeoutError: silent"),
-        "the store of limits answers again after 110 s",
+        f"{BACK} after 110 s",
     ]
 
 
@@ -207,8 +242,8 @@ def test_what_the_store_has_not_counted_is_sent_again_under_the_same_name(clock)
         await counted.answered(answer("four", 10), None, None, None)
 
     asyncio.run(scene())
-    # Behind the name: script, number of keys, three keys, and first of all what was used.
-    charges = [(asked[3], asked[6]) for asked in redis.asked if asked[0] == "charge"]
+    # Behind the name: script, number of keys, two keys, and first of all what was used.
+    charges = [(asked[3], asked[5]) for asked in redis.asked if asked[0] == "charge"]
     assert charges == [
         *(("charged:one", 7), ("charged:one", 7), ("charged:two", 8)),
         *(("charged:three", 9), ("charged:four", 10)),

@@ -89,6 +89,9 @@ def _teams(site: Site, wanted: Gateway, served: Iterable[str], loc: Loc) -> Iter
     for index, team in enumerate(wanted.teams):
         if team.name in [before.name for before in wanted.teams[:index]]:
             yield Finding((*loc, index), f"team {team.name!r} is there twice")
+        if team.token_budget is not None and wanted.database is None:
+            message = "what was used of it is kept in services.gateway.database, and there is none"
+            yield Finding((*loc, index, "token_budget"), message)
         for place, model in enumerate(team.models or ()):
             yield from defined(models, "model behind the gateway", model, (*loc, index, "models", place))
 

@@ -43,16 +43,21 @@ def main() -> int:
     while True:
         try:
             annotate()
+            say("its Node says which boot image it runs")
             return 0
         except NoNode:
             status, why = NO_NODE, "it is not in the cluster"
         except (OSError, ValueError) as error:
             status, why = 1, str(error)
         if "--once" in sys.argv[1:]:
-            print(why, file=sys.stderr)
+            say(why)
             return status
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr)
 
 
 def annotate() -> None:
