@@ -94,7 +94,7 @@ def set_used(environment: str, team: str, tokens: int, dry_run: bool) -> None:
         f"{team}: {found.used:,} → {tokens:,} of {found.of:,} tokens" + "; nothing was changed" * dry_run
     )
     if not dry_run:
-        click.echo(f"Undo: sitewright usage set-used {environment} {team} {found.used}")
+        click.echo(f"To go back: sitewright usage set-used {environment} {team} {found.used}")
 
 
 def _budgets_table(budgets: list[used.Budget]) -> Table:

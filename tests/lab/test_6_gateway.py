@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.lab.conftest import GATEWAY, eventually
+from tests.lab.conftest import GATEWAY, SITEWRIGHT, eventually, run
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -78,10 +78,30 @@ def test_the_runbook_of_a_refused_team_shows_what_it_has_used_and_forgets_it(key
     book = runbook("team-is-refused")
     assert ask(key, max_tokens=8)[0] == 200
     book.follow(1, 2)
-    assert eventually(lambda: int(book.follow(3).strip() or 0) > 0, 30)
-    assert int(book.follow(4)) > 0
-    assert int(book.follow(5)) == 1
+    assert eventually(lambda: used() > 0, 30)
+    before = used()
+    assert "tiny" in book.follow(3)
+    assert f"demo: {before:,} → 0 of" in book.follow(4)
     book.worked()
+    assert used() < before
+    assert ask(key, max_tokens=8)[0] == 200
+
+
+def test_what_a_team_has_used_outlasts_every_pod_of_the_gateway_and_its_store(key, kubectl):
+    assert ask(key, max_tokens=8)[0] == 200
+    assert eventually(lambda: used() > 0, 30)
+    before = used()
+    for name in ("llm-gateway", "llm-gateway-store"):
+        kubectl("delete", "pod", "-l", f"app.kubernetes.io/name={name}", "--wait=false")
+    assert eventually(lambda: ask(key, max_tokens=8)[0] == 200, 300)
+    assert eventually(lambda: used() > before, 60)
+
+
+def used() -> int:
+    """Tokens of the budget of the team `demo`."""
+    shown = json.loads(run(SITEWRIGHT, "usage", "show", "lab", "--team", "demo", "--json").stdout)
+    [budget] = shown["budgets"]
+    return int(budget["used"])
 
 
 def _patch(kubectl, data: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
