@@ -107,8 +107,14 @@ class Answer:
         return "cut" if self._status else "failed"
 
 
-def serve(app: App, port: int) -> App:
-    """What counts `app`, and says so at `port` under /metrics, apart from the address of users."""
+def serve(app: App, port: int, behind: Callable[[], float] | None = None) -> App:
+    """What counts `app`, and says so at `port` under /metrics, apart from the address of users.
+
+    behind: seconds since what teams use was written last, where it is written.
+    """
     registry = CollectorRegistry()
+    if behind is not None:
+        written = "Since what teams use was written to the database, or nothing was left to write"
+        Gauge("llm_gateway_usage_behind_seconds", written, registry=registry).set_function(behind)
     start_http_server(port, registry=registry)
     return Counted(app, registry)

@@ -159,8 +159,9 @@ def main() -> None:
     limit, max_body = int(os.environ["GATEWAY_MAX_OPEN"]), int(os.environ["GATEWAY_MAX_BODY"])
     turns = {STARTED: [llm_gateway_usage.begin, llm_gateway_limits.begin], ENDED: [llm_gateway_usage.end]}
     door = Door(app, limit, max_body, turns)
+    usage = llm_gateway_usage.USAGE
     uvicorn.run(
-        llm_gateway_metrics.serve(door, int(os.environ["GATEWAY_METRICS_PORT"])),
+        llm_gateway_metrics.serve(door, int(os.environ["GATEWAY_METRICS_PORT"]), usage and usage.behind),
         host=os.environ.get("GATEWAY_HOST", "0.0.0.0"),
         port=int(os.environ["GATEWAY_PORT"]),
         timeout_graceful_shutdown=int(os.environ["GRACEFUL_SHUTDOWN_TIMEOUT"]),

@@ -110,6 +110,7 @@ class Usage:
         self._open = Batch(1, {})  # grows
         self._closed: Batch | None = None  # is being written, or has to be written again
         self._known: dict[str, Spent] = {}
+        self._settled = time.monotonic()
         self._turn = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -135,6 +136,10 @@ class Usage:
             known = Spent(0, now + self._periods[team])
         return known._replace(tokens=known.tokens + self._owed(team))
 
+    def behind(self) -> float:
+        """Seconds since the database took what was owed."""
+        return time.monotonic() - self._settled
+
     async def answered(self, kwargs: Any, _response: Any, _start: Any, _end: Any) -> None:
         """LiteLLM's hook, after each answer; after a stream that its client left too, with what had been produced."""
         logged = kwargs.get("standard_logging_object") or {}
@@ -159,7 +164,7 @@ class Usage:
                     self._connection.terminate()
                     self._connection = None
                 return
-            self._known, self._closed = known, None
+            self._known, self._closed, self._settled = known, None, time.monotonic()
             self._outage.answered(asked)
 
     async def _exchange(self, batch: Batch | None) -> dict[str, Spent]:

@@ -9,6 +9,7 @@ GOOD = 0.999  # of the requests that were in order end with a whole answer
 REQUESTS = "llm_gateway_requests_total"  # modules/llm_gateway_metrics.py
 BAD, NOT_OURS = "failed|cut|overloaded", "refused|limited|left"
 RUNBOOK = "gateway-loses-requests.md"
+BEHIND, BEHIND_SECONDS = "llm_gateway_usage_behind_seconds", 300  # twice a second where all is well
 
 
 def gateway_rules() -> list[dict[str, Any]]:
@@ -34,6 +35,16 @@ def gateway_rules() -> list[dict[str, Any]]:
             "expr": f'(sum(up{{job="{GATEWAYS}"}}) or vector(0)) == 0',
             "for": "2m",
             **said("page", "no replica of the gateway answers: users reach no model", RUNBOOK),
+        },
+        {
+            "alert": "GatewayKeepsUsage",
+            "expr": f"max({BEHIND}) > {BEHIND_SECONDS}",
+            "for": "1m",
+            **said(
+                "ticket",
+                "the gateway's database takes nothing: budgets of teams hold by what each replica knows",
+                "team-is-refused.md",
+            ),
         },
     ]
 

@@ -103,6 +103,8 @@ def test_lists_of_models_and_probes_are_not_counted(method, kind):
 
 def test_the_counts_have_a_port_of_their_own():
     port = free_port()
-    serve(answers(), port)
+    serve(answers(), port, lambda: 7.5)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        assert b"llm_gateway_open_requests 0.0" in answer.read()
+        found = answer.read()
+    assert b"llm_gateway_open_requests 0.0" in found
+    assert b"llm_gateway_usage_behind_seconds 7.5" in found

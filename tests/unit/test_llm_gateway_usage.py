@@ -184,6 +184,24 @@ def test_while_the_database_is_away_budgets_hold_with_what_is_known_and_end_with
     asyncio.run(scene())
 
 
+def test_how_far_it_is_behind_counts_from_the_last_time_the_database_took_all(monkeypatch):
+    database, now = Database(), [1000.0]
+    monkeypatch.setattr(usage, "time", SimpleNamespace(**{**vars(time), "monotonic": lambda: now[0]}))
+    kept, _ = made(database)
+
+    async def scene() -> None:
+        await kept.settle()
+        database.away = OSError("no route")
+        now[0] += 400
+        await kept.settle()
+        assert kept.behind() == 400
+        database.away = None
+        await kept.settle()
+        assert kept.behind() == 0
+
+    asyncio.run(scene())
+
+
 def test_a_database_that_hangs_is_away(monkeypatch):
     monkeypatch.setattr(usage, "ANSWER_SECONDS", 0.01)
 

@@ -155,6 +155,11 @@ def known(values: str) -> dict[str, str]:
     return {"series": f"vllm_router_active_workers{{{labels}}}", "values": values}
 
 
+def behind(values: str) -> dict[str, str]:
+    labels = 'job="gateways",instance="10.0.0.7:9400"'
+    return {"series": f"llm_gateway_usage_behind_seconds{{{labels}}}", "values": values}
+
+
 GATEWAY = {"series": 'up{job="gateways",instance="10.0.0.7:9400"}', "values": "1x400"}
 BEFORE_THE_MODELS = {
     "all is well": ([GATEWAY, *HEALTHY, known("2x400"), requests("answered", "0+60x400")], set()),
@@ -175,6 +180,9 @@ BEFORE_THE_MODELS = {
         {"GatewayLosesRequests/page", "GatewayLosesRequests/ticket"},
     ),
     "no gateway is there": ([], {"GatewayDown/page"}),
+    "its database is written to": ([GATEWAY, behind("0.5+0x400")], set()),
+    "its database is away for a minute": ([GATEWAY, behind("0.5+0x110 60 0.5+0x289")], set()),
+    "its database is away": ([GATEWAY, behind("0.5+0x100 0+60x300")], {"GatewayKeepsUsage/ticket"}),
     "a router keeps a replica that is gone": (
         [GATEWAY, *up("1x400"), known("2x400")],
         {"RouterDisagrees/ticket"},
