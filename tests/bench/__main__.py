@@ -12,13 +12,14 @@ from tests.bench.figure import Figure, progress
 from tests.bench.hostlists import hostlist
 from tests.bench.idle import idle
 from tests.bench.image_build import image
+from tests.bench.image_fetch import fetch
 from tests.bench.power_on import nodes
 from tests.bench.preview import preview
 
 Measure = Callable[[], Iterator[Figure]]
 # In this order, since each leaves the lab as the next one needs it.
 MEASURES = (
-    *("hostlist", "declare", "preview", "image", "cold", "warm", "nodes", "noop", "idle"),
+    *("hostlist", "declare", "preview", "image", "fetch", "cold", "warm", "nodes", "noop", "idle"),
     *("gateway", "availability", "hand_over", "training"),
 )
 
@@ -39,6 +40,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     declare   1 to 3,000 nodes declared to the provisioner, beside a loop of curl (10 minutes)
     preview   `pulumi preview` of example-alps, without any cluster
     image     a boot image built from nothing and after one line changed, beside a plain script (15 minutes, root)
+    fetch     an image to 1, 4, 16 and 64 nodes over limited links, beside curl (3 minutes, root)
     cold      `sitewright lab up --deploy` from empty caches (only with --cold)
     warm      the same with full caches, from no lab
     nodes     power-on to Ready, from the runs recorded last
@@ -62,6 +64,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
         "declare": declare,
         "preview": preview,
         "image": image,
+        "fetch": fetch,
         "cold": lab_runs.cold,
         "warm": lab_runs.warm,
         "nodes": nodes,
