@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab.bmc.console import STAGES
+from tests.bench.figure import Figure
+from tests.bench.under_load import keep
 from tests.lab.conftest import SITEWRIGHT, eventually, run, supervisor
 from tests.lab.user import REPOSITORY, Shell
 
@@ -49,9 +51,7 @@ def emulated(deployed) -> Iterator[None]:
     power("on")
 
 
-def test_an_emulated_node_comes_from_its_firmware_to_ready(
-    outputs, site, emulated, shell: Shell, record_property
-) -> None:
+def test_an_emulated_node_comes_from_its_firmware_to_ready(outputs, site, emulated, shell: Shell) -> None:
     begun = time.monotonic()
     power("on")
     reached: list[str] = []
@@ -63,7 +63,7 @@ def test_an_emulated_node_comes_from_its_firmware_to_ready(
         return found["stage"] == "running"
 
     assert eventually(runs, BOOT_SECONDS), boot()
-    record_property("seconds_to_running", round(time.monotonic() - begun))
+    keep(Figure("boot.emulated_node_power_on_to_running", time.monotonic() - begun, "s"))
     assert reached == [stage for stage in IN_ORDER if stage in reached]
     found = boot()
     assert (found["driver"], found["error"], found["hint"]) == ("qemu", "", "")
