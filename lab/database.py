@@ -13,7 +13,12 @@ from lab.commands import run
 from sitewright.errors import SitewrightError
 from sitewright.site.service_sections import GatewayDatabase
 
-BIN = Path("/usr/lib/postgresql/15/bin")  # of Debian 12
+# Debian 12 has 15; where there are several, the newest.
+BIN = max(
+    Path("/usr/lib/postgresql").glob("[0-9]*/bin"),
+    key=lambda found: int(found.parent.name),
+    default=Path("/usr/lib/postgresql/15/bin"),
+)
 USER = "postgres"
 CLIENTS = "local all all peer\nhostssl all all 0.0.0.0/0 scram-sha-256\n"
 

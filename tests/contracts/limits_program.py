@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from modules.llm_gateway_store import arguments
 from modules.spec import MEBI
 from tests.contracts.python_environment import environment_python
 from tests.contracts.retrieval_program import Serving
-from tests.lab.gateway_program import Gateway, StandIn, free_port, wait_for
+from tests.lab.gateway_program import Gateway, StandIn, chat, free_port, wait_for
 
 # Debian's redis-server is a link to this file of redis-tools, which starts nothing when it is installed.
 PROGRAM = "/usr/bin/redis-check-rdb"
@@ -106,6 +107,31 @@ def leaving(gateway: Gateway, key: str) -> Iterator[None]:
         for _ in itertools.islice(answer.iter_lines(), 21):
             pass
         yield
+
+
+@contextlib.contextmanager
+def asking(gateways: Iterable[Gateway], team: str) -> Iterator[list[int]]:
+    """Each is asked by a client of its own, one request after the other. Gives the statuses, which grow meanwhile."""
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def client(gateway: Gateway) -> None:
+        headers = {"Authorization": f"Bearer {key(team)}"}
+        with httpx.Client(base_url=gateway.url, timeout=5) as own:
+            while not stop.is_set():
+                statuses.append(
+                    own.post("/v1/chat/completions", json=chat("ok"), headers=headers).status_code
+                )
+
+    threads = [threading.Thread(target=client, args=(gateway,)) for gateway in gateways]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 @contextlib.contextmanager

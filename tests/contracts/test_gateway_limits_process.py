@@ -15,7 +15,7 @@ import pytest
 
 from modules.llm_gateway_counts import LEASE_SECONDS, PAUSE_SECONDS
 from modules.llm_gateway_limits import HOLD_SECONDS
-from tests.contracts.limits_program import PASSWORD, Store, key, leaving, refusal, replicas, stream
+from tests.contracts.limits_program import PASSWORD, Store, asking, key, leaving, refusal, replicas, stream
 from tests.lab.gateway_program import Gateway, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -147,32 +147,17 @@ def test_a_store_that_is_killed_stops_nobody_and_limits_hold_again_when_it_is_ba
     assert both[0].chat("ok", key("survives")).status_code == 200
     time.sleep(2)  # the store writes once a second
     refusal(both[0].chat("ok", key("survives")), "requests_per_minute")
-    answers: list[int] = []
-    stop = threading.Event()
-
-    def client(gateway: Gateway) -> None:
-        with httpx.Client(base_url=gateway.url, timeout=5) as own:
-            while not stop.is_set():
-                body = {"model": "ok", "messages": [{"role": "user", "content": "x"}]}
-                headers = {"Authorization": f"Bearer {key('outage')}"}
-                answers.append(own.post("/v1/chat/completions", json=body, headers=headers).status_code)
-
-    threads = [threading.Thread(target=client, args=(gateway,)) for gateway in both]
-    for thread in threads:
-        thread.start()
-    time.sleep(2)
-    store.kill()
-    before = len(answers)
-    time.sleep(2)
-    during = len(answers)
-    time.sleep(2)
-    assert len(answers) > during, "requests go on while it is away"
-    assert both[0].chat("ok", key("survives")).status_code == 200, "nobody is refused meanwhile"
-    store.start()
-    time.sleep(PAUSE_SECONDS + HOLD_SECONDS)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with asking(both, "outage") as answers:
+        time.sleep(2)
+        store.kill()
+        before = len(answers)
+        time.sleep(2)
+        during = len(answers)
+        time.sleep(2)
+        assert len(answers) > during, "requests go on while it is away"
+        assert both[0].chat("ok", key("survives")).status_code == 200, "nobody is refused meanwhile"
+        store.start()
+        time.sleep(PAUSE_SECONDS + HOLD_SECONDS)
     print(f"\n{dict(Counter(answers))}, {len(answers) - before} of them since the store was away")
     assert set(answers) == {200}
     refusal(both[0].chat("ok", key("survives")), "requests_per_minute")

@@ -17,7 +17,7 @@ import pytest
 
 from modules.llm_gateway_usage import ANSWER_SECONDS, WRITE_SECONDS
 from tests.contracts.database_program import PASSWORD, Database, database_there
-from tests.contracts.limits_program import key, leaving, refusal, replicas, stream
+from tests.contracts.limits_program import asking, key, leaving, refusal, replicas, stream
 from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, chat, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -150,30 +150,16 @@ def test_a_database_that_loses_power_under_load_stops_nobody_loses_nothing_and_c
     assert stream(both[0], "survives").status_code == 200
     wait_for(lambda: used(database, "survives") >= STREAM_USED, "the count", 15)
     time.sleep(SETTLED)
-    answers: list[int] = []
-    stop = threading.Event()
-
-    def client(gateway: Gateway) -> None:
-        with httpx.Client(base_url=gateway.url, timeout=5) as own:
-            while not stop.is_set():
-                headers = {"Authorization": f"Bearer {key('outage')}"}
-                answers.append(own.post("/v1/chat/completions", json=chat("ok"), headers=headers).status_code)
-
-    threads = [threading.Thread(target=client, args=(gateway,)) for gateway in both]
-    for thread in threads:
-        thread.start()
-    for _ in range(3):
-        time.sleep(2)
-        database.kill()
-        before = len(answers)
-        time.sleep(2)
-        assert len(answers) > before, "requests go on while it is away"
-        for gateway in both:
-            refusal(gateway.chat("ok", key("survives")), "token_budget")
-        database.start()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with asking(both, "outage") as answers:
+        for _ in range(3):
+            time.sleep(2)
+            database.kill()
+            before = len(answers)
+            time.sleep(2)
+            assert len(answers) > before, "requests go on while it is away"
+            for gateway in both:
+                refusal(gateway.chat("ok", key("survives")), "token_budget")
+            database.start()
     assert set(answers) == {200}
     counted(database, "outage", len(answers) * USED)
     print(f"\n{len(answers)} answers through three power cuts, {used(database, 'outage')} tokens counted")

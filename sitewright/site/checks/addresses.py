@@ -44,7 +44,7 @@ def check(site: Site) -> Iterator[Finding]:
         for loc, messages in faults.items():
             yield Finding(loc, f"{messages[0]}{and_more(messages)}")
     yield from _published(site)
-    yield from _bmcs_reached(site)
+    yield from _reached(site)
 
 
 @lru_cache(maxsize=64)
@@ -132,12 +132,14 @@ def _published(site: Site) -> Iterator[Finding]:
                 yield Finding(("lab", "publish", index, "to", position), message)
 
 
-def _bmcs_reached(site: Site) -> Iterator[Finding]:
-    """One that a lab does not publish would be asked at its own address, on the network of this machine."""
-    if site.lab is None or site.bmc is None:
+def _reached(site: Site) -> Iterator[Finding]:
+    """What a lab does not publish, commands would ask at its own address, on the network of this machine."""
+    if site.lab is None:
         return
+    gateway = site.services.gateway
+    wanted = {f"bmc-{node.bmc}": f"{node.bmc_address}:{site.bmc.port}" for node in site.nodes if site.bmc}
+    wanted |= {"database": gateway.database.addresses[0]} if gateway and gateway.database else {}
     published = {target for one in site.lab.publish for target in one.to}
-    reached = {node.bmc: f"{node.bmc_address}:{site.bmc.port}" for node in site.nodes}
-    if missing := [name for name, target in reached.items() if target not in published]:
-        example = f'{{name: bmc-{missing[0]}, to: ["{reached[missing[0]]}"], port: …}}'
-        yield Finding(("lab", "publish"), f"nothing leads to BMC {', '.join(missing)}; add `{example}`")
+    if missing := [name for name, target in wanted.items() if target not in published]:
+        example = f'{{name: {missing[0]}, to: ["{wanted[missing[0]]}"], port: …}}'
+        yield Finding(("lab", "publish"), f"nothing leads to {', '.join(missing)}; add `{example}`")
