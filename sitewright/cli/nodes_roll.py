@@ -15,7 +15,7 @@ from sitewright.lifecycle.images import running, short
 from sitewright.lifecycle.journal import Journal, JournalFile
 from sitewright.lifecycle.playbooks import require
 from sitewright.lifecycle.roll import Roll, RollStopped
-from sitewright.lifecycle.site_hands import HEALTH, SiteHands
+from sitewright.lifecycle.roll_actions import HEALTH, RollActions
 from sitewright.lifecycle.targets import journal_for
 from sitewright.provider.repository import find_repository
 from sitewright.provisioning.openchami_access import provisioner
@@ -77,7 +77,7 @@ def roll(
     with file.locked():
         journal = _journal(site, pool, names, file, image, back)
         view = RollView(console(), names)
-        hands = SiteHands(
+        actions = RollActions(
             site,
             site.pool(pool),
             environment,
@@ -88,7 +88,7 @@ def roll(
             force,
             health,
         )
-        rolled = Roll(journal, names, limit, hands, file.write, view.show)
+        rolled = Roll(journal, names, limit, actions, file.write, view.show)
         if dry_run:
             _print_plan(rolled)
         else:
@@ -112,7 +112,7 @@ def _print_plan(rolled: Roll) -> None:
     table = Table("node", "runs", "would run", "begun", box=None, pad_edge=False)
     for name in rolled.pending():
         entry = rolled.journal.unfinished.get(name)
-        runs = short(running(rolled.hands.find(name)))
+        runs = short(running(rolled.actions.find(name)))
         table.add_row(name, runs, short(rolled.journal.target), entry.step if entry else "-")
     if table.row_count:
         console().print(table)

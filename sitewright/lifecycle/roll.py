@@ -17,7 +17,7 @@ from sitewright.lifecycle.journal import Entry, Journal, Step
 from sitewright.lifecycle.playbooks import Errors
 
 
-class Hands(Protocol):
+class Actions(Protocol):
     """What touches the site. Each method takes the nodes of a batch that are due, and may raise for all of them."""
 
     def find(self, name: str) -> ClusterNode | None: ...
@@ -57,7 +57,7 @@ class Roll:
     journal: Journal
     nodes: Sequence[str]
     limit: int
-    hands: Hands
+    actions: Actions
     save: Callable[[Journal], None]
     show: Callable[[str, str], None]
 
@@ -73,7 +73,7 @@ class Roll:
         """
         if self.journal.back:
             # First, for all: a node that restarts by itself meanwhile is to have left the image that is given up.
-            self.hands.declare(self.nodes)
+            self.actions.declare(self.nodes)
         self._pick_up()
         came: list[str] = []
         while pending := [name for name in self.pending() if name not in came]:
@@ -89,18 +89,18 @@ class Roll:
         return came
 
     def _runs(self, name: str) -> str:
-        return running(self.hands.find(name))
+        return running(self.actions.find(name))
 
     def _out_of_service(self) -> tuple[set[str], set[str]]:
         """Those that are not Ready, and those that are cordoned."""
-        found = {name: self.hands.find(name) for name in self.nodes}
+        found = {name: self.actions.find(name) for name in self.nodes}
         broken = {name for name, node in found.items() if node is None or not node.ready}
         return broken, {name for name, node in found.items() if node and node.cordoned}
 
     def _begin(self, names: Sequence[str]) -> None:
         """What has to be known afterwards is written down before anything is touched."""
         for name in names:
-            node = self.hands.find(name)
+            node = self.actions.find(name)
             self.journal.nodes[name] = Entry(
                 target=self.journal.target,
                 boot_id=node.boot_id if node else "",
@@ -112,7 +112,7 @@ class Roll:
     def _pick_up(self) -> None:
         """Put each node of an earlier run at the step where it really is."""
         for name, entry in self.journal.unfinished.items():
-            node = self.hands.find(name)
+            node = self.actions.find(name)
             entry.error = ""
             entry.step = where(entry, node, self.journal.target)
             if entry.step in ("planned", "drained"):
@@ -127,10 +127,10 @@ class Roll:
     def _lead(self, batch: Sequence[str]) -> None:
         steps: list[tuple[Step, str, Callable[[Sequence[str]], Errors], Step]] = [
             ("planned", "drains", self._drain, "drained"),
-            ("drained", "goes off", lambda names: self.hands.power(names, "off"), "off"),
-            ("off", "goes on", lambda names: self.hands.power(names, "on"), "on"),
+            ("drained", "goes off", lambda names: self.actions.power(names, "off"), "off"),
+            ("off", "goes on", lambda names: self.actions.power(names, "on"), "on"),
             ("on", "boots and joins", self._join, "joined"),
-            ("joined", "is looked at", self.hands.check_health, "healthy"),
+            ("joined", "is looked at", self.actions.check_health, "healthy"),
             ("healthy", "goes back into service", self._give_back, "done"),
         ]
         for before, doing, work, after in steps:
@@ -160,17 +160,17 @@ class Roll:
 
     def _drain(self, names: Sequence[str]) -> Errors:
         # A node that is not in the cluster has nothing that could go.
-        errors = self.hands.drain([name for name in names if self.hands.find(name) is not None])
+        errors = self.actions.drain([name for name in names if self.actions.find(name) is not None])
         if not self.journal.back:
-            self.hands.declare([name for name in names if name not in errors])
+            self.actions.declare([name for name in names if name not in errors])
         return errors
 
     def _join(self, names: Sequence[str]) -> Errors:
-        errors = self.hands.join(names)
+        errors = self.actions.join(names)
         return {**{name: why for name in names if (why := self._why_not_there(name))}, **errors}
 
     def _why_not_there(self, name: str) -> str:
-        node, entry = self.hands.find(name), self.journal.nodes[name]
+        node, entry = self.actions.find(name), self.journal.nodes[name]
         if node is None or not node.ready:
             return f"{name} is not Ready"
         if node.boot_id == entry.boot_id:
@@ -182,7 +182,7 @@ class Roll:
     def _give_back(self, names: Sequence[str]) -> Errors:
         for name in names:
             if not self.journal.nodes[name].cordoned:
-                self.hands.uncordon(name)
+                self.actions.uncordon(name)
         return {}
 
     def _stop_for_failures(self, batch: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from sitewright.errors import SitewrightError
 from sitewright.lifecycle import images
-from sitewright.lifecycle.site_hands import SiteHands
+from sitewright.lifecycle.roll_actions import RollActions
 from sitewright.provider.openchami.kinds import BootConfiguration
 from sitewright.provisioning.openchami import EXCLUSIVE, Boot
 from sitewright.provisioning.openchami_access import provisioner
@@ -215,9 +215,9 @@ def test_a_roll_gives_its_nodes_the_image_and_the_list_of_nodes_shows_it(
 ) -> None:
     lab = lab_of(site, tmp_path)
     site.write.declare(Pool("gpu", "svc", [asdict(one) for one in lab.nodes], BOOT, "#cloud-config\n"))
-    hands = SiteHands(lab, lab.pool("gpu"), "lab", f"sha256:{IMAGE}", print, 1, 1, False, "")
-    hands.declare([FIRST])
-    hands.declare([FIRST])
+    actions = RollActions(lab, lab.pool("gpu"), "lab", f"sha256:{IMAGE}", print, 1, 1, False, "")
+    actions.declare([FIRST])
+    actions.declare([FIRST])
     known = provisioner(lab).known()
     assert {xname: images.boots_next(one) for xname, one in known.items()} == {
         FIRST: f"sha256:{IMAGE}",

@@ -101,19 +101,19 @@ class _Killer:
 
 def _prepare(playbooks: bool, killer: _Killer) -> None:
     """Quick looks instead of one a second, and the killer around whatever writes."""
-    from sitewright.lifecycle import drain, join, journal, reassign, site_hands
+    from sitewright.lifecycle import drain, join, journal, reassign, roll_actions
     from sitewright.provisioning import redfish
     from sitewright.provisioning.openchami_http import Http
 
     drain.POLL_SECONDS = redfish.POLL_SECONDS = join.PAUSE_SECONDS = 0.02
     if not playbooks:
-        join.run_on = site_hands.run_on = _played
+        join.run_on = roll_actions.run_on = _played
     for owner, name in (
         (drain, "cordon"),
         (drain, "_evict"),
-        (site_hands.cluster_node, "uncordon"),
-        (site_hands, "power_nodes"),
-        (site_hands, "run_on"),
+        (roll_actions.cluster_node, "uncordon"),
+        (roll_actions, "power_nodes"),
+        (roll_actions, "run_on"),
         (reassign, "power_nodes"),
         (reassign, "_leave_cluster"),
         (join, "run_on"),

@@ -18,7 +18,7 @@ HEALTH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class SiteHands:
+class RollActions:
     """target: digest that is declared where it is not yet; drain_timeout, boot_timeout: seconds; force: also pods that
     nobody makes again; health: playbook that a node must pass."""
 
