@@ -104,8 +104,8 @@ class Keys:
         self._entries: tuple[list[Entry], list[Entry]] = ([], [])
         self._lock = threading.Lock()
 
-    def team(self, key: str) -> str:
-        """The team a key belongs to.
+    def entry(self, key: str) -> Entry:
+        """The active entry whose key this is, and with it the team.
 
         Raises: Refused with 401 for no key or one that nobody has, 403 for a blocked one or one that two teams
                 have, 503 where the mounts cannot be read: then nobody gets in.
@@ -113,8 +113,8 @@ class Keys:
         active, blocked = self._now()
         presented = _digest(key)
         # Every entry is compared, so that the time of the answer says nothing about the keys.
-        owners = {entry.team for entry in active if hmac.compare_digest(entry.digest, presented)}
-        names = {entry.name for entry in active if hmac.compare_digest(entry.digest, presented)}
+        found = [entry for entry in active if hmac.compare_digest(entry.digest, presented)]
+        owners, names = {entry.team for entry in found}, {entry.name for entry in found}
         names |= {entry.name for entry in blocked if hmac.compare_digest(entry.digest, presented)}
         barred = {entry.name for entry in blocked}
         if not names or len(key) < MIN_KEY_LENGTH:
@@ -124,7 +124,7 @@ class Keys:
         if len(owners) > 1:
             log.error("teams %s have the same key; it is refused", ", ".join(sorted(owners)))
             raise Refused(403, "this key belongs to two teams; ask the site's support")
-        return owners.pop()
+        return found[0]
 
     def _now(self) -> tuple[list[Entry], list[Entry]]:
         with self._lock:
@@ -171,7 +171,8 @@ async def user_api_key_auth(request: Any, api_key: str | None) -> Any:
     from litellm.proxy._types import ProxyException, UserAPIKeyAuth  # type: ignore[import-not-found]
 
     try:
-        team = KEYS.team((api_key or "").removeprefix("Bearer ").strip())
+        entry = KEYS.entry((api_key or "").removeprefix("Bearer ").strip())
+        team = entry.team
         allowed = allowed_models(_policy(), team)
         request.state.team = team
         if request.method == "POST":
@@ -182,7 +183,9 @@ async def user_api_key_auth(request: Any, api_key: str | None) -> Any:
         raise ProxyException(str(refusal), type="gateway_error", param=None, code=refusal.status) from None
     if request.method == "POST":
         await _take(team, request.scope)
-    return UserAPIKeyAuth(api_key=f"team:{team}", team_id=team, user_id=team, models=allowed)
+    return UserAPIKeyAuth(
+        api_key=f"team:{team}", key_alias=entry.name, team_id=team, user_id=team, models=allowed
+    )
 
 
 async def _take(team: str, scope: Any) -> None:

@@ -1,4 +1,4 @@
-"""What teams have used, in the site's PostgreSQL: their budgets, and a line for each team, model and day.
+"""What teams have used, in the site's PostgreSQL: their budgets, and a line for each team, key, model and day.
 
 Mounted beside llm_gateway_server.py. No request waits for the database: a replica adds up what its answers cost, writes
 that twice a second, and reads what all replicas have written. While the database is away it goes on with what it knows,
@@ -25,8 +25,8 @@ TABLES = """
 select pg_advisory_xact_lock(hashtext('llm_gateway'));
 create schema if not exists llm_gateway;
 create table if not exists llm_gateway.usage (
-  team text, model text, day date, requests bigint not null, prompt_tokens bigint not null,
-  completion_tokens bigint not null, primary key (team, model, day));
+  team text, key text, model text, day date, requests bigint not null, prompt_tokens bigint not null,
+  completion_tokens bigint not null, last_used timestamptz not null, primary key (team, key, model, day));
 create table if not exists llm_gateway.budget (
   team text primary key, tokens bigint not null, ends timestamptz not null);
 create table if not exists llm_gateway.writer (id uuid primary key, batch bigint not null, at timestamptz not null);
@@ -39,8 +39,9 @@ on conflict (id) do update set batch = excluded.batch, at = excluded.at where wr
 returning batch
 """
 _USED = """
-insert into llm_gateway.usage values ($1, $2, $3, $4, $5, $6)
-on conflict (team, model, day) do update set requests = usage.requests + excluded.requests,
+insert into llm_gateway.usage values ($1, $2, $3, $4, $5, $6, $7, now())
+on conflict (team, key, model, day) do update set last_used = excluded.last_used,
+  requests = usage.requests + excluded.requests,
   prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
   completion_tokens = usage.completion_tokens + excluded.completion_tokens
 """
@@ -55,7 +56,10 @@ _BUDGETS = "select team, tokens, extract(epoch from ends - now())::float8 as sec
 
 
 class Line(NamedTuple):
+    """key: name of the entry with it, which tells a team's second key from its first."""
+
     team: str
+    key: str
     model: str
     day: Any  # datetime.date, UTC
 
@@ -143,10 +147,12 @@ class Usage:
     async def answered(self, kwargs: Any, _response: Any, _start: Any, _end: Any) -> None:
         """LiteLLM's hook, after each answer; after a stream that its client left too, with what had been produced."""
         logged = kwargs.get("standard_logging_object") or {}
-        team = (logged.get("metadata") or {}).get("user_api_key_team_id")
+        metadata = logged.get("metadata") or {}
+        team, key = metadata.get("user_api_key_team_id"), metadata.get("user_api_key_alias")
         used = Used(1, int(logged.get("prompt_tokens") or 0), int(logged.get("completion_tokens") or 0))
         if team and used.tokens:
-            line = Line(str(team), str(logged.get("model_group") or ""), datetime.now(UTC).date())
+            model, day = str(logged.get("model_group") or ""), datetime.now(UTC).date()
+            line = Line(str(team), str(key or ""), model, day)
             self._open.add(line, used)
 
     async def settle(self) -> None:

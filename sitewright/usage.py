@@ -38,6 +38,15 @@ class Use:
     completion_tokens: int
 
 
+@dataclass(frozen=True)
+class Key:
+    """Of a team, by the name of its entry in the Secret: <team>, or <team>.next."""
+
+    team: str
+    key: str
+    last_used: datetime
+
+
 def budgets(site: Site) -> list[Budget]:
     """Those of the site file, in its order. Raises: SitewrightError where the database does not answer."""
     teams = {team.name: team.token_budget for team in _teams(site) if team.token_budget}
@@ -67,6 +76,14 @@ def uses(site: Site, since: date, until: date) -> list[Use]:
         until,
     )
     return [Use(*row) for row in rows]
+
+
+def keys(site: Site) -> list[Key]:
+    """Those that were ever used. Raises: SitewrightError where the database does not answer."""
+    statement = (
+        "select team, key, max(last_used) from llm_gateway.usage group by team, key order by team, key"
+    )
+    return [Key(*row) for row in _ask(site, statement)]
 
 
 def set_used(site: Site, team: str, tokens: int) -> None:

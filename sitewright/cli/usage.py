@@ -33,7 +33,7 @@ def usage() -> None:
 def show(
     environment: str, since: datetime | None, until: datetime | None, team: str | None, as_json: bool
 ) -> None:
-    """Show budgets, and requests and tokens by team and model. Reads only, changes nothing.
+    """Show budgets, requests and tokens by team and model, and when each key was used last. Changes nothing.
 
     \b
     Exit status: 0, also where nothing was used; 1 where the database does not answer.
@@ -48,6 +48,7 @@ def show(
         )
     budgets = [one for one in used.budgets(site) if team in (None, one.team)]
     uses = [one for one in used.uses(site, first, last) if team in (None, one.team)]
+    keys = [one for one in used.keys(site) if team in (None, one.team)]
     if as_json:
         made = {
             "since": str(first),
@@ -56,6 +57,7 @@ def show(
                 {**asdict(one), "ends": one.ends.isoformat() if one.ends else None} for one in budgets
             ],
             "uses": [asdict(one) for one in uses],
+            "keys": [{**asdict(one), "last_used": one.last_used.isoformat()} for one in keys],
         }
         click.echo(json.dumps(made, indent=2))
         return
@@ -65,6 +67,8 @@ def show(
         console().print(_uses_table(uses))
     else:
         click.echo(f"Nothing was used from {first} to {last}.")
+    if keys:
+        console().print(_keys_table(keys))
 
 
 @usage.command("set-used")
@@ -120,6 +124,13 @@ def _uses_table(uses: list[used.Use]) -> Table:
     for one in uses:
         numbers = (one.requests, one.prompt_tokens, one.completion_tokens)
         table.add_row(one.team, one.model, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _keys_table(keys: list[used.Key]) -> Table:
+    table = Table("key", "last used", box=None)
+    for one in keys:
+        table.add_row(one.key, f"{one.last_used:%Y-%m-%d %H:%M} UTC")
     return table
 
 

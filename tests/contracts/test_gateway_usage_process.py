@@ -95,7 +95,7 @@ def test_a_stream_that_its_model_broke_off_is_not_counted(database, first):
 
 
 @pytest.mark.parametrize("team", ["counts", OTHER])
-def test_every_answer_is_counted_once_by_team_model_and_day(database, both, team):
+def test_every_answer_is_counted_once_by_team_key_model_and_day(database, both, team):
     """Streams and others, of both replicas, some after a fallback; with a budget and without one."""
     for gateway in both:
         assert gateway.chat("ok", key(team)).status_code == 200
@@ -115,8 +115,10 @@ def test_every_answer_is_counted_once_by_team_model_and_day(database, both, team
     time.sleep(SETTLED)
     assert database.ask(total, team) == [(16, tokens)]
     assert used(database, team) == (tokens if team in TEAMS else 0)
-    today, where = datetime.now(UTC).date(), "select distinct day from llm_gateway.usage where team = $1"
-    assert {day for (day,) in database.ask(where, team)} <= {today, today - timedelta(days=1)}
+    found = database.ask("select distinct key, day from llm_gateway.usage where team = $1", team)
+    today = datetime.now(UTC).date()
+    assert {key for key, _ in found} == {team}, "the name of the entry with its key"
+    assert {day for _, day in found} <= {today, today - timedelta(days=1)}
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])

@@ -74,7 +74,8 @@ def write(database: Database, monkeypatch: pytest.MonkeyPatch, *answers: tuple[s
     async def replica() -> None:
         kept = Usage(llm_gateway_usage.connect, {"weather": 3600, "climate": 43200}, Outage("away", "back"))
         for team, model, prompt, completion in answers:
-            logged = {"metadata": {"user_api_key_team_id": team}, "model_group": model}
+            metadata = {"user_api_key_team_id": team, "user_api_key_alias": team}
+            logged = {"metadata": metadata, "model_group": model}
             logged |= {"prompt_tokens": prompt, "completion_tokens": completion}
             await kept.answered({"standard_logging_object": logged}, None, None, None)
         await kept.settle()
@@ -109,8 +110,12 @@ def test_what_replicas_wrote_is_shown_by_team_and_model(database, site, monkeypa
         ("weather", "embeddings", 1, 7, 0),
     ]
     assert [one["team"] for one in shown(site, "--team", "free")["uses"]] == ["free"]
+    assert [(one["team"], one["key"]) for one in found["keys"]] == [("free", "free"), ("weather", "weather")]
+    age = datetime.now(UTC) - datetime.fromisoformat(found["keys"][0]["last_used"])
+    assert age < timedelta(minutes=1)
     text = usage("show", site).output
     assert re.search(r"weather +337 +1,000 +33\.7 +\d{4}-\d\d-\d\d \d\d:\d\d UTC, in \d+ min", text), text
+    assert re.search(r"\n weather +\d{4}-\d\d-\d\d \d\d:\d\d UTC *\n", text), text
     assert re.search(r"climate +0 +5,000 +0\.0 +with the next answer", text), text
 
 

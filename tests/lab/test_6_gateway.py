@@ -68,6 +68,8 @@ def test_a_key_changes_without_an_outage(key, kubectl):
         statuses = []
         assert eventually(lambda: statuses.append(ask(key)[0]) or ask(second)[0] == 200, 120)
         assert set(statuses) == {200}
+        assert eventually(lambda: {"demo", "demo.next"} <= set(last_used()), 30)
+        assert last_used()["demo.next"] >= last_used()["demo"]
     finally:
         _patch(kubectl, {"demo.next": None})
     assert eventually(lambda: ask(second)[0] == 401, 120)
@@ -99,9 +101,17 @@ def test_what_a_team_has_used_outlasts_every_pod_of_the_gateway_and_its_store(ke
 
 def used() -> int:
     """Tokens of the budget of the team `demo`."""
-    shown = json.loads(run(SITEWRIGHT, "usage", "show", "lab", "--team", "demo", "--json").stdout)
-    [budget] = shown["budgets"]
+    [budget] = shown()["budgets"]
     return int(budget["used"])
+
+
+def last_used() -> dict[str, str]:
+    """When each key of the team was, by the name of its entry."""
+    return {one["key"]: one["last_used"] for one in shown()["keys"]}
+
+
+def shown() -> dict:
+    return json.loads(run(SITEWRIGHT, "usage", "show", "lab", "--team", "demo", "--json").stdout)
 
 
 def _patch(kubectl, data: dict[str, str | None]) -> subprocess.CompletedProcess[str]:

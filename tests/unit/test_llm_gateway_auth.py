@@ -29,13 +29,16 @@ def mount(tmp_path):
 
 def refusal(keys: Keys, key: str) -> Refused:
     with pytest.raises(Refused) as caught:
-        keys.team(key)
+        keys.entry(key)
     return caught.value
 
 
 def test_two_keys_of_a_team_are_valid_at_once(mount):
     keys = mount({"a": KEY + "\n", "a.next": NEXT_KEY, "b": OTHER_KEY})
-    assert [keys.team(key) for key in (KEY, NEXT_KEY, OTHER_KEY)] == ["a", "a", "b"]
+    assert [keys.entry(key).team for key in (KEY, NEXT_KEY, OTHER_KEY)] == ["a", "a", "b"]
+    assert [keys.entry(key).name for key in (KEY, NEXT_KEY)] == ["a", "a.next"], (
+        "which of its two keys it uses"
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_an_entry_too_short_to_be_a_key_opens_nothing_and_is_named(mount, caplog
     with caplog.at_level(logging.WARNING):
         keys = mount({"a": KEY, "weak": "1234", "empty": ""})
         assert refusal(keys, "1234").status == refusal(keys, "").status == 401
-        assert keys.team(KEY) == "a"
+        assert keys.entry(KEY).team == "a"
     assert "weak: a key needs 16 characters" in caplog.text
     assert "1234" not in caplog.text
 
@@ -70,21 +73,21 @@ def test_what_is_blocked_is_refused_whatever_is_active(mount, active, blocked, r
     for key in refused:
         assert (refusal(keys, key).status, "blocked" in str(refusal(keys, key))) == (403, True)
     for key in {KEY, NEXT_KEY} & set(active.values()) - set(refused):
-        assert keys.team(key) == "a"
-    assert keys.team(OTHER_KEY) == "b"
+        assert keys.entry(key).team == "a"
+    assert keys.entry(OTHER_KEY).team == "b"
 
 
 def test_a_key_that_two_teams_have_is_nobodys(mount, caplog):
     assert refusal(mount({"a": KEY, "b": KEY}), KEY).status == 403
     assert "teams a, b have the same key" in caplog.text
-    assert mount({"a": KEY, "a.next": KEY}).team(KEY) == "a"
+    assert mount({"a": KEY, "a.next": KEY}).entry(KEY).team == "a"
 
 
 def test_keys_change_while_the_gateway_runs(mount):
     keys = mount({"a": KEY})
-    assert keys.team(KEY) == "a"
+    assert keys.entry(KEY).team == "a"
     mount({"a": KEY, "a.next": NEXT_KEY})
-    assert keys.team(KEY) == keys.team(NEXT_KEY) == "a"
+    assert keys.entry(KEY).team == keys.entry(NEXT_KEY).team == "a"
     mount({"a": NEXT_KEY})
     assert refusal(keys, KEY).status == 401
     mount({"a": NEXT_KEY}, {"a": NEXT_KEY})
@@ -94,26 +97,26 @@ def test_keys_change_while_the_gateway_runs(mount):
 def test_the_mount_is_not_looked_at_for_every_request(mount, tmp_path):
     mount({"a": KEY})
     keys = Keys(tmp_path, look_seconds=60)
-    assert keys.team(KEY) == "a"
+    assert keys.entry(KEY).team == "a"
     mount({})
-    assert keys.team(KEY) == "a"
+    assert keys.entry(KEY).team == "a"
 
 
 @pytest.mark.parametrize("gone", ["active", "blocked"])
 def test_nobody_gets_in_where_a_mount_cannot_be_read(mount, tmp_path, gone):
     keys = mount({"a": KEY})
-    assert keys.team(KEY) == "a"
+    assert keys.entry(KEY).team == "a"
     (tmp_path / gone).rename(tmp_path / "away")
     assert refusal(keys, KEY).status == 503
     (tmp_path / "away").rename(tmp_path / gone)
-    assert keys.team(KEY) == "a"
+    assert keys.entry(KEY).team == "a"
 
 
 def test_a_directory_without_the_kubelets_link_is_read_too(tmp_path):
     for name in ("active", "blocked"):
         (tmp_path / name).mkdir()
     (tmp_path / "active" / "a").write_text(KEY)
-    assert Keys(tmp_path).team(KEY) == "a"
+    assert Keys(tmp_path).entry(KEY).team == "a"
 
 
 def test_a_team_gets_its_models_and_others_the_default():

@@ -88,7 +88,8 @@ def made(database: Database) -> tuple[Usage, Heard]:
 async def answer(
     kept: Usage, prompt: int, completion: int, team: str = "weather", model: str = "chat"
 ) -> None:
-    logged = {"metadata": {"user_api_key_team_id": team}, "model_group": model}
+    metadata = {"user_api_key_team_id": team, "user_api_key_alias": f"{team}.next"}
+    logged = {"metadata": metadata, "model_group": model}
     logged |= {"prompt_tokens": prompt, "completion_tokens": completion}
     await kept.answered({"standard_logging_object": logged}, None, None, None)
 
@@ -105,8 +106,8 @@ def test_what_was_answered_counts_at_once_and_is_written_once():
         assert kept.spent("weather").tokens == 1007
 
     asyncio.run(scene())
-    [(team, model, _, *numbers)] = database.lines
-    assert (team, model, numbers) == ("weather", "chat", [1, 7, 1000])
+    [(team, key, model, _, *numbers)] = database.lines
+    assert (team, key, model, numbers) == ("weather", "weather.next", "chat", [1, 7, 1000])
     assert database.budgets == {"weather": 1007}
 
 
@@ -121,9 +122,9 @@ def test_answers_of_a_team_model_and_day_are_one_line_and_a_team_without_a_budge
         await kept.settle()
 
     asyncio.run(scene())
-    assert [(line[:2], line[3:]) for line in database.lines] == [
-        (("climate", "embeddings"), (3, 6, 0)),
-        (("weather", "chat"), (3, 3, 3)),
+    assert [(line[:3], line[4:]) for line in database.lines] == [
+        (("climate", "climate.next", "embeddings"), (3, 6, 0)),
+        (("weather", "weather.next", "chat"), (3, 3, 3)),
     ]
     assert database.budgets == {"weather": 6}
 
