@@ -201,6 +201,7 @@ def test_a_wrong_password_is_in_the_log_and_the_password_is_not(store, first):
 
 
 def test_a_replica_starts_without_the_store_and_counts_what_it_ends_with(store, start):
+    time.sleep(PAUSE_SECONDS + HOLD_SECONDS)  # the others owe nothing any more
     store.ask("flushall")
     store.kill()
     gateway = start()
