@@ -51,9 +51,16 @@ class PoolClient(OpenChami):
         self.forget_group(pool.name)
 
 
-def published(urls: Mapping[str, str]) -> list[dict[str, Any]]:
-    """`lab.publish` of a site file, for a provisioner that listens on ports of its own. urls: by service."""
-    return [
+def publish(document: dict[str, Any], urls: Mapping[str, str], *more: dict[str, Any]) -> None:
+    """Has a site file lead to a provisioner that listens on ports of its own, and to more; the rest of it stays.
+
+    urls: by service.
+    """
+    given = [
         {"name": name, "to": [f"10.77.0.1:{port}"], "port": int(urls[name].rpartition(":")[2])}
         for name, port in (("smd", 27779), ("bss", 27778), ("cloud-init", 27777), ("boot-service", 27776))
     ]
+    given += more
+    led = {target for one in given for target in one["to"]}
+    kept = [one for one in document["lab"]["publish"] if not led & set(one["to"])]
+    document["lab"]["publish"] = [*kept, *given]

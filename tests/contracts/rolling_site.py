@@ -28,7 +28,7 @@ from sitewright.provisioning.openchami import Boot
 from sitewright.provisioning.openchami_http import Services
 from sitewright.site import load
 from tests.contracts.fake_hypervisor import api_server, free_ports, until
-from tests.contracts.pools import Pool, PoolClient, published
+from tests.contracts.pools import Pool, PoolClient, publish
 from tests.contracts.test_provisioner import Provisioner
 from tests.contracts.typing_operator import REPOSITORY, Operator
 
@@ -218,10 +218,7 @@ class RollingSite:
         # Its images are names without content, which nobody could have signed.
         del document["image_server"]["signing_key"]
         bmcs = ["10.77.0.160:8443", "10.77.0.161:8443"]
-        document["lab"]["publish"] = [
-            *published(self._provisioner.urls),
-            {"name": "bmcs", "to": bmcs, "port": self._bmc_port},
-        ]
+        publish(document, self._provisioner.urls, {"name": "bmcs", "to": bmcs, "port": self._bmc_port})
         for directory in ("environments", "playbooks/library", "playbooks/inventory"):
             (self.root / directory).mkdir(parents=True)
         (self.root / "environments/lab.yaml").write_text(yaml.safe_dump(document))

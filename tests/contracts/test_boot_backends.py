@@ -21,7 +21,7 @@ from sitewright.provisioning.openchami_http import Held
 from sitewright.site import Site, load
 from sitewright.site.sections import Provisioner as ProvisionerSection
 from tests.contracts.boot_sites import BOOT_SERVICE, BSS, SEED, BootSite
-from tests.contracts.pools import Pool, published
+from tests.contracts.pools import Pool, publish
 from tests.contracts.test_openchami import BOOT, GPU, node
 from tests.contracts.test_provisioner import Provisioner
 
@@ -196,7 +196,7 @@ def test_what_is_there_is_found_as_the_resource_that_declares_it(site: BootSite)
 def lab_of(site: BootSite, directory: Path) -> Site:
     """The lab's site with these services, and one published image. With boot-service it is what the checks refuse."""
     document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
-    document["lab"]["publish"] = published(site.urls)
+    publish(document, site.urls)
     document["image_server"]["publish_dir"] = str(directory)
     del document["image_server"]["signing_key"]
     (directory / "lab.yaml").write_text(yaml.safe_dump(document))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sitewright.cli import main
 from sitewright.provisioning.openchami import Boot
 from sitewright.site import load
-from tests.contracts.pools import Pool, published
+from tests.contracts.pools import Pool, publish
 from tests.contracts.test_openchami import Site
 from tests.contracts.test_provisioner import Provisioner
 
@@ -28,7 +28,7 @@ class Swapped(Site):
         super().__init__(provisioner)
         self.file = directory / "lab.yaml"
         self._document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
-        self._document["lab"]["publish"] = published(provisioner.urls)
+        publish(self._document, provisioner.urls)
         self.says({})
         nodes = [vars(node) for node in load(self.file).nodes]
         self.write.declare(Pool("gpu", "svc", nodes, Boot("http://10.0.0.1/k", "http://10.0.0.1/i", []), ""))

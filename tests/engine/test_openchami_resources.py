@@ -15,7 +15,7 @@ import yaml
 
 from sitewright.provisioning.openchami import OpenChami
 from sitewright.provisioning.openchami_http import Services
-from tests.contracts.pools import Pool, published
+from tests.contracts.pools import Pool, publish
 from tests.contracts.test_openchami import GPU, Site, node
 from tests.contracts.test_provisioner import Provisioner
 from tests.engine.playbook_project import PLAYBOOK_RUNS, Project, interrupt, wait_for
@@ -66,7 +66,7 @@ class Declared(Site):
         super().__init__(provisioner)
         self.urls, self.project = provisioner.urls, Project(folder)
         document = yaml.safe_load((REPOSITORY / "environments/lab.yaml").read_text())
-        document["lab"]["publish"] = published(provisioner.urls)
+        publish(document, provisioner.urls)
         change(document)
         self.project.write("environments/lab.yaml", yaml.safe_dump(document))
         self.project.write("stacks/__main__.py", PROGRAM)
