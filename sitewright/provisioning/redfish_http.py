@@ -209,9 +209,13 @@ def _tls(bmc: Bmc) -> ssl.SSLContext:
 
 
 def _tls_cause(error: BaseException) -> ssl.SSLError | None:
+    """What TLS found fault with. A connection that ended says nothing of TLS: a load balancer without a BMC behind it
+    takes a connection and ends it."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(
+            cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
             return cause
         cause = cause.__cause__ or cause.__context__
     return None

@@ -1,6 +1,7 @@
 """Redfish as real BMCs speak it: redirects, tasks, odd power states, errors by name."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -377,12 +378,20 @@ def test_a_busy_bmc_is_asked_again_but_a_post_is_never_repeated() -> None:
     assert bmc.sent == ["On"]
 
 
+def caused(cause: Exception) -> httpx.ConnectError:
+    error = httpx.ConnectError("handshake")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
         (httpx.ReadTimeout("slow"), "no answer within 1 s"),
         (httpx.ConnectError("[Errno 111] Connection refused"), "cannot be reached: [Errno 111]"),
         (httpx.RemoteProtocolError("cut"), "cannot be reached: cut"),
+        (caused(ssl.SSLEOFError(8, "closed (EOF)")), "cannot be reached: handshake"),
+        (caused(ssl.SSLZeroReturnError(6, "closed (EOF)")), "cannot be reached: handshake"),
     ],
 )
 def test_a_bmc_that_does_not_answer_is_named_with_the_reason(fault: Exception, said: str) -> None:
