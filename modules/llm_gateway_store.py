@@ -1,4 +1,4 @@
-"""The store in which all replicas of a gateway count what teams use: one Redis, reached by the gateway alone.
+"""The store in which all replicas of a gateway count what teams use now: one Redis, reached by the gateway alone.
 
 Its file lies in the memory of its pod, since nodes have no disk and the cluster no storage: counts outlast a Redis
 that ends, and go with the pod. What is in it is in llm_gateway_counts.py. The gateway serves on without it.

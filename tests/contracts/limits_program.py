@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -75,6 +77,15 @@ class Store:
             "GATEWAY_STORE": f"127.0.0.1:{self.port}",
             "GATEWAY_STORE_PASSWORD_FILE": str(self.password_file),
         }
+
+
+def told_once(gateway: Gateway, away: str, back: str) -> None:
+    """Its log says once for each cause that a store is away, and that it is back. away: what the cause follows."""
+    text = gateway.log.read_text()
+    causes = Counter(re.findall(rf"{re.escape(away)}: (\w+)", text))
+    assert causes
+    assert set(causes.values()) == {1}, "not once per try"
+    assert back in text
 
 
 def refusal(answer: httpx.Response, limit: str) -> str:
