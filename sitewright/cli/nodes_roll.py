@@ -32,6 +32,9 @@ _seconds = click.FloatRange(0, min_open=True)
 @click.option("--image", metavar="DIGEST", help="Not the image that is declared, but this published one.")
 @click.option("--back", is_flag=True, help="To the image that the pool ran before its last roll.")
 @click.option(
+    "--reboot", is_flag=True, help="Also nodes that run it already: for other kernel arguments, say."
+)
+@click.option(
     "--max-unavailable", default="1", show_default=True, metavar="N|P%", help="Out of service at a time."
 )
 @click.option(
@@ -48,6 +51,7 @@ def roll(
     pool: str,
     image: str | None,
     back: bool,
+    reboot: bool,
     max_unavailable: str,
     drain_timeout: float,
     boot_timeout: float,
@@ -75,7 +79,7 @@ def roll(
     load_kubeconfig()
     file = JournalFile(find_repository(Path.cwd()) / ".sitewright", site.name, pool)
     with file.locked():
-        journal = _journal(site, pool, names, file, image, back)
+        journal = _journal(site, pool, names, file, image, back, reboot)
         view = RollView(console(), names)
         actions = RollActions(
             site,
@@ -96,7 +100,13 @@ def roll(
 
 
 def _journal(
-    site: Site, pool: str, names: list[str], file: JournalFile, image: str | None, back: bool
+    site: Site,
+    pool: str,
+    names: list[str],
+    file: JournalFile,
+    image: str | None,
+    back: bool,
+    reboot: bool,
 ) -> Journal:
     found = {name: cluster_node.find(name) for name in names}
     if not any(found.values()):
@@ -105,7 +115,7 @@ def _journal(
             f"Does KUBECONFIG name the cluster {site.pool(pool).cluster}?",
         )
     known = provisioner(site).known()
-    return journal_for(site, site.name, pool, found, known, file.read(), image, back)
+    return journal_for(site, site.name, pool, found, known, file.read(), image, back, reboot)
 
 
 def _print_plan(rolled: Roll) -> None:
@@ -122,7 +132,12 @@ def _print_plan(rolled: Roll) -> None:
 def _run(environment: str, rolled: Roll, view: RollView) -> None:
     journal = rolled.journal
     if not (pending := rolled.pending()):
-        click.echo(f"Nothing to do: all {len(rolled.nodes)} nodes run {short(journal.target)}.")
+        if journal.nodes:
+            rolled.finish()
+        click.echo(
+            f"Nothing to do: all {len(rolled.nodes)} nodes run {short(journal.target)}. "
+            "To have them boot all the same, for other kernel arguments say, add --reboot."
+        )
         return
     click.echo(f"{len(pending)} of {len(rolled.nodes)} nodes go to image {short(journal.target)}")
     again = f"sitewright nodes roll {environment} {journal.pool}"

@@ -40,8 +40,9 @@ class Entry(_Model):
 class Journal(_Model):
     """One roll of one pool.
 
-    before: digest that each node of the pool ran at its start, "" for unknown.
+    before: digest that each node ran before the pool was led to the target, "" for unknown.
     asked:  the image was named by the operator, and not taken from what is declared; back: it is the one before.
+    reboot: nodes that ran the image already are led through a boot all the same.
     """
 
     version: Literal[1] = 1
@@ -51,6 +52,7 @@ class Journal(_Model):
     before: dict[str, str]
     asked: bool = False
     back: bool = False
+    reboot: bool = False
     complete: bool = False
     nodes: dict[str, Entry] = {}
 
@@ -58,6 +60,11 @@ class Journal(_Model):
     def images(self) -> set[str]:
         """Digests of the images that going on, or back, leads to."""
         return {self.target, *self.before.values()} - {""}
+
+    @property
+    def done(self) -> set[str]:
+        """The nodes that this roll has led to the end."""
+        return self.nodes.keys() - self.unfinished.keys()
 
     @property
     def unfinished(self) -> dict[str, Entry]:

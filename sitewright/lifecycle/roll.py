@@ -29,15 +29,17 @@ class Actions(Protocol):
     def uncordon(self, name: str) -> None: ...
 
 
-def where(entry: Entry, node: ClusterNode | None, target: str) -> Step:
+def where(entry: Entry, node: ClusterNode | None, target: str, reboot: bool = False) -> Step:
     """The step that a node has behind it, which the journal has at `entry`, on the way to `target`.
+
+    reboot: it has to boot, whatever it runs.
 
     Somebody may have switched it, uncordoned it or declared another image while no roll ran.
     """
     ready = node is not None and node.ready
     rebooted = node is not None and node.boot_id != entry.boot_id
     image = running(node) if ready else ""
-    if image == target and (rebooted or entry.step == "planned"):
+    if image == target and (rebooted or (entry.step == "planned" and not reboot)):
         return "joined"
     if entry.target != target:
         return "planned"
@@ -62,9 +64,9 @@ class Roll:
     show: Callable[[str, str], None]
 
     def pending(self) -> list[str]:
-        """The nodes that do not run the image, and those that a roll has begun with."""
-        unfinished = self.journal.unfinished
-        return [name for name in self.nodes if name in unfinished or self._runs(name) != self.journal.target]
+        """The nodes that do not run the image, and those that a roll has begun with; all, if they are to reboot."""
+        due = set(self.nodes) - self.journal.done if self.journal.reboot else self.journal.unfinished.keys()
+        return [name for name in self.nodes if name in due or self._runs(name) != self.journal.target]
 
     def run(self) -> list[str]:
         """Lead every pending node to the image. Returns: the nodes that came to it, in order.
@@ -84,9 +86,13 @@ class Roll:
             self._begin([name for name in batch if name not in unfinished])
             self._lead(batch)
             came += batch
+        self.finish()
+        return came
+
+    def finish(self) -> None:
+        """No node is pending: the next roll is another one."""
         self.journal.complete = True
         self.save(self.journal)
-        return came
 
     def _runs(self, name: str) -> str:
         return running(self.actions.find(name))
@@ -114,7 +120,7 @@ class Roll:
         for name, entry in self.journal.unfinished.items():
             node = self.actions.find(name)
             entry.error = ""
-            entry.step = where(entry, node, self.journal.target)
+            entry.step = where(entry, node, self.journal.target, self.journal.reboot)
             if entry.step in ("planned", "drained"):
                 entry.boot_id = node.boot_id if node else entry.boot_id
             entry.target = self.journal.target

@@ -60,10 +60,12 @@ def journal_for(
     last: Journal | None,
     image: str | None,
     back: bool,
+    reboot: bool,
 ) -> Journal:
     """The journal of the roll that is asked for: a new one, or the last one if that is to go on.
 
-    nodes: of the pool, as the cluster has them; image: digest, or how it begins; back: to the image before.
+    nodes: of the pool, as the cluster has them; image: digest, or how it begins; back: to the image before;
+    reboot: also those that run it. A roll that goes on does so as it was begun.
     """
     if back:
         target = before(last)
@@ -76,6 +78,9 @@ def journal_for(
         target = declared(pool, list(nodes), known)
     asked = image is not None or back
     if last and (back or not last.complete):
-        return last.model_copy(update={"target": target, "asked": asked, "back": back, "complete": False})
-    now = {name: running(node) for name, node in nodes.items()}
-    return Journal(environment=environment, pool=pool, target=target, before=now, asked=asked)
+        begun = {"reboot": reboot or (last.reboot and not last.complete), "complete": False}
+        return last.model_copy(update={"target": target, "asked": asked, "back": back, **begun})
+    # A pool that boots the image it runs could not go back any more.
+    kept = last.before if last and last.target == target else {}
+    ran = kept or {name: running(node) for name, node in nodes.items()}
+    return Journal(environment=environment, pool=pool, target=target, before=ran, asked=asked, reboot=reboot)

@@ -236,7 +236,7 @@ class Pool(Model):
     taints: list[Taint] = Field(default_factory=list)
     """Kubernetes taints of the nodes, key=value:Effect"""
     kernel_arguments: list[KernelArgument] = Field(default_factory=list)
-    """added to the boot image's own, character for character"""
+    """added to the boot image's own, character for character; nodes that run get others by `nodes roll --reboot`"""
     overrides: dict[str, NodeOverride] = Field(default_factory=dict)
     """xname of a node → what is not as planned: address, mac, nid, absent"""
 

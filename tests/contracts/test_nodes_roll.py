@@ -68,6 +68,20 @@ def test_a_dry_run_names_the_nodes_and_changes_nothing(site: RollingSite) -> Non
     assert not journal(site).exists()
 
 
+def test_nodes_that_run_the_image_boot_again_when_that_is_asked_for(site: RollingSite) -> None:
+    """Other kernel arguments reach a node at its next boot only."""
+    output = roll(site, "--reboot", "--dry-run")
+    assert "2 nodes, 1 at a time" in output
+    site.sick(SECOND)
+    roll(site, "--reboot", status=1)
+    assert site.pressed() == {FIRST: ROLLED, SECOND: ROLLED}
+    site.sick(SECOND, False)
+    assert f"1 nodes run {OLD[:12]}" in roll(site)
+    assert site.pressed() == {FIRST: ROLLED, SECOND: ROLLED}, "no node was switched twice"
+    assert site.runs() == {FIRST: "old", SECOND: "old"}
+    assert "add --reboot" in roll(site)
+
+
 def test_the_first_failure_stops_it_and_the_same_command_goes_on(site: RollingSite) -> None:
     site.declare(NEW)
     site.sick(FIRST)

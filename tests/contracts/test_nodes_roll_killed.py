@@ -46,6 +46,21 @@ def test_killed_anywhere_it_goes_on_where_it_was(site: RollingSite) -> None:
         assert names() == set()
 
 
+def test_killed_at_the_end_of_a_reboot_the_next_one_is_another(site: RollingSite) -> None:
+    """The last thing a roll does is to write that it is complete."""
+    clear()
+    site.up()
+    site.operator.types(*ROLL, "--reboot")
+    all_done = site.operator.effects - 2
+    assert site.pressed() == {FIRST: ["off", "on"], SECOND: ["off", "on"]}
+    site.operator.types(*ROLL, "--reboot", kill_at=all_done)
+    twice = {FIRST: ["off", "on"] * 2, SECOND: ["off", "on"] * 2}
+    assert site.pressed() == twice
+    assert "Nothing to do" in site.operator.types(*ROLL, "--reboot")
+    assert site.pressed() == twice
+    assert "2 of 2 nodes go to image" in site.operator.types(*ROLL, "--reboot")
+
+
 def test_killed_anywhere_on_its_way_back_it_goes_on(site: RollingSite) -> None:
     """From a roll that failed at the health of its first node."""
 

@@ -17,6 +17,7 @@ from sitewright.lifecycle.roll import where
 from sitewright.provisioning.openchami import Known
 
 REPOSITORY = Path(__file__).parents[2]
+SITE = Object(image_server=None)
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
@@ -50,6 +51,19 @@ def entry(step: str, target: str = NEW) -> Entry:
 )
 def test_a_node_goes_on_where_it_really_is(at, found, goes_on_at):
     assert where(at, found, NEW) == goes_on_at
+
+
+@pytest.mark.parametrize(
+    ("at", "found", "goes_on_at"),
+    [
+        (entry("planned"), node(NEW), "planned"),
+        (entry("planned"), node(NEW, "second"), "joined"),  # it booted by itself meanwhile
+        (entry("drained"), node(NEW), "drained"),
+        (entry("on"), node(NEW, "second"), "joined"),
+    ],
+)
+def test_a_node_that_is_to_reboot_is_not_there_before_it_did(at, found, goes_on_at):
+    assert where(at, found, NEW, reboot=True) == goes_on_at
 
 
 def test_what_a_node_said_of_an_earlier_boot_does_not_count():
@@ -111,6 +125,34 @@ def test_the_image_before_is_the_one_that_all_nodes_ran():
         targets.before(journal(a=OLD, b=f"sha256:{'c' * 64}"))
     with pytest.raises(SitewrightError, match="the pool ran none that is known"):
         targets.before(journal(a=""))
+
+
+def test_the_image_before_is_kept_where_a_pool_boots_the_one_it_runs():
+    last = Journal(environment="lab", pool="gpu", target=NEW, before={"x1": OLD}, complete=True)
+    nodes, booting = {"x1": node(NEW)}, known(x1=NEW)
+    again = targets.journal_for(SITE, "lab", "gpu", nodes, booting, last, None, back=False, reboot=True)
+    assert (again.before, again.reboot, again.nodes) == ({"x1": OLD}, True, {})
+    first = targets.journal_for(SITE, "lab", "gpu", nodes, booting, None, None, back=False, reboot=True)
+    assert first.before == {"x1": NEW}
+
+
+def test_a_roll_that_goes_on_reboots_as_it_was_begun():
+    begun = Journal(
+        environment="lab",
+        pool="gpu",
+        target=NEW,
+        before={"x1": NEW},
+        reboot=True,
+        nodes={"x1": entry("off")},
+    )
+    nodes, booting = {"x1": node(NEW)}, known(x1=NEW)
+
+    def on(last: Journal) -> bool:
+        asked = targets.journal_for(SITE, "lab", "gpu", nodes, booting, last, None, back=False, reboot=False)
+        return asked.reboot
+
+    assert on(begun)
+    assert not on(begun.model_copy(update={"complete": True}))
 
 
 def test_an_image_is_declared_as_the_playbook_declares_it():
