@@ -1,6 +1,10 @@
 """Control groups, on trees of plain directories that look like version 1 and version 2."""
 
+import os
 import subprocess
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +103,35 @@ def test_a_command_enters_its_group_in_every_tree_before_it_starts(version1):
 def test_a_command_that_cannot_enter_its_group_does_not_start(version1):
     done = subprocess.run(cgroup.wrap("absent", ["/bin/echo", "started"]), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (97, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="control groups are made by root")
+def test_what_is_frozen_dies_too():
+    """Of version 1, where a frozen process keeps SIGKILL until it is let go; in version 2 it dies at once."""
+    group, inner = f"sitewright-test-{os.getpid()}", f"sitewright-test-{os.getpid()}/container"
+    cgroup.create(inner)
+    process = subprocess.Popen(cgroup.wrap(inner, ["sleep", "600"]))
+    freezers = [
+        tree.mount / inner / "freezer.state" for tree in cgroup.trees() if "freezer" in tree.controllers
+    ]
+    try:
+        while process.pid not in cgroup.processes(inner) or b"sleep" not in _command(process.pid):
+            time.sleep(0.01)
+        for freezer in freezers:
+            freezer.write_text("FROZEN")
+        threading.Thread(target=process.wait, daemon=True).start()
+        cgroup.kill(group, timeout=10)
+        assert cgroup.processes(group) == set()
+    finally:
+        for freezer in freezers:
+            freezer.write_text("THAWED")
+        process.kill()
+        process.wait()
+        cgroup.remove(group)
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_processes_are_those_of_all_trees_and_all_groups_below(version2):
