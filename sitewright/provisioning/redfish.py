@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 
 from sitewright.errors import SitewrightError
-from sitewright.provisioning.redfish_http import Bmc, RedfishError, RedfishHttp
+from sitewright.provisioning.redfish_http import Bmc, RedfishError, RedfishHttp, Unanswered
 
 if TYPE_CHECKING:
     from sitewright.site import Node, Site
@@ -164,22 +164,34 @@ class Redfish:
         return None
 
     def reset(self, system: System, reset_type: str, wanted: PowerState, wait: float) -> str:
-        """Send one reset and wait until the system is `wanted`. Returns a remark, or ""."""
+        """Send one reset and wait until the system is `wanted`. Returns a remark, or "".
+
+        A BMC that switches power before it answers may answer too late: then its power state says whether it did.
+        """
         if system.allowed is not None and reset_type not in system.allowed:
             raise RedfishError(
                 f"{self._bmc}: does not take {reset_type}; it takes {', '.join(system.allowed)}",
                 "Ask for one of these; nothing was sent.",
             )
         deadline = self._clock() + wait
-        answer = self._http.post(system.reset_target, {"ResetType": reset_type})
-        task = answer.headers.get("location", "") if answer.status_code == 202 else ""
+        task, lost = "", None
+        try:
+            answer = self._http.post(system.reset_target, {"ResetType": reset_type})
+            task = answer.headers.get("location", "") if answer.status_code == 202 else ""
+        except Unanswered as error:
+            if reset_type.endswith("Restart"):  # it is on before and after
+                raise
+            lost = error
         if task and not self._wait_for_task(task, deadline):
             return f"accepted {reset_type}, the BMC's task still runs after {wait:g} s"
         while (state := self.system().state) != wanted:
             if self._clock() >= deadline:
+                if lost:
+                    message = f"{lost.message} to {reset_type}; power is still {state} after {wait:g} s"
+                    raise RedfishError(message, lost.hint)
                 return f"accepted {reset_type}, power is still {state} after {wait:g} s"
             self._sleep(POLL_SECONDS)
-        return ""
+        return f"did not answer {reset_type}, and did it" if lost else ""
 
     def _wait_for_task(self, location: str, deadline: float) -> bool:
         """True once the task is over; False at the deadline. Raises RedfishError if the task failed."""

@@ -32,6 +32,10 @@ class RedfishError(SitewrightError):
         self.message_id = message_id
 
 
+class Unanswered(RedfishError):
+    """A request that was sent, and whose answer did not come: the BMC may have done it or not."""
+
+
 @dataclass(frozen=True)
 class Bmc:
     """One BMC and the system of it that is meant.
@@ -132,9 +136,12 @@ class RedfishHttp:
         raise AssertionError("unreachable")
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        """Sent once: a BMC may have acted on a request whose answer was lost."""
+        """Sent once: a BMC may have acted on a request whose answer was lost. Raises: Unanswered then."""
         try:
             return self._checked("POST", path, self._send("POST", path, body))
+        except (httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError) as error:
+            lost = self._no_answer(error)
+            raise Unanswered(lost.message, lost.hint) from error
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
 

@@ -1,6 +1,7 @@
 """Redfish as real BMCs speak it: redirects, tasks, odd power states, errors by name."""
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -376,6 +377,42 @@ def test_a_busy_bmc_is_asked_again_but_a_post_is_never_repeated() -> None:
     with pytest.raises(SitewrightError, match="HTTP 503: busy"):
         bmc.power("on")
     assert bmc.sent == ["On"]
+
+
+@pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")])
+@pytest.mark.parametrize(("action", "state", "sent"), [("off", "On", "ForceOff"), ("on", "Off", "On")])
+def test_a_bmc_that_does_it_and_does_not_answer_is_looked_at(
+    fault: Exception, action: str, state: str, sent: str
+) -> None:
+    bmc = FakeBmc(state)
+
+    def late(request: httpx.Request) -> httpx.Response:
+        bmc.usual(request)
+        raise fault
+
+    bmc.answers[("POST", RESET)] = late
+    outcome = bmc.power(action)
+    assert (outcome.sent, outcome.detail) == (sent, f"did not answer {sent}, and did it")
+    assert bmc.sent == [sent], "never twice"
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("off", "no answer within 1 s to ForceOff; power is still On after 30 s"),
+        ("force-restart", "no answer within 1 s"),
+    ],
+)
+def test_a_bmc_that_neither_does_it_nor_answers_failed(action: str, said: str) -> None:
+    bmc = FakeBmc("On")
+
+    def never(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("slow")
+
+    bmc.answers[("POST", RESET)] = never
+    with pytest.raises(SitewrightError, match=re.escape(said)):
+        bmc.power(action)
+    assert len(bmc.sent) == 1
 
 
 def caused(cause: Exception) -> httpx.ConnectError:
