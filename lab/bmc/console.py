@@ -33,7 +33,7 @@ ERRORS = (
     re.compile(r"BdsDxe: (failed to|No bootable option).*"),
     re.compile(r"\S.*\(https?://ipxe\.org/[0-9a-f]+\).*"),
     re.compile(r"Kernel panic - .*"),
-    re.compile(r"sitewright: .*\b(is refused|fetched again|again in)\b.*"),
+    re.compile(r"sitewright: .*\b(is refused|fetched again|asked again|again in)\b.*"),
     re.compile(r"dracut: FATAL: .*"),
     re.compile(r"Warning: (Could not boot|dracut-initqueue: timeout).*"),
     re.compile(r"\[FAILED\] Failed to start .*"),

@@ -40,7 +40,7 @@ def main(context: click.Context, only: str | None, cold: bool, html: str | None,
     declare   1 to 3,000 nodes declared to the provisioner, beside a loop of curl (10 minutes)
     preview   `pulumi preview` of example-alps, without any cluster
     image     a boot image built from nothing and after one line changed, beside a plain script (15 minutes, root)
-    fetch     an image to 1, 4, 16 and 64 nodes over limited links, beside curl (3 minutes, root)
+    fetch     an image to 1 to 64 nodes over limited links, from 1 to 4 servers, beside curl (4 minutes, root)
     cold      `sitewright lab up --deploy` from empty caches (only with --cold)
     warm      the same with full caches, from no lab
     nodes     power-on to Ready, from the runs recorded last

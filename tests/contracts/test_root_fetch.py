@@ -8,7 +8,8 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,17 +19,25 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MODULE = REPOSITORY / "playbooks/roles/boot_image/files/95sitewright-root"
 ROOT = bytes(range(256)) * 4096  # 1 MiB
+PLACE = f"{'a' * 64}/rootfs.squashfs"
 QUICK = {"FETCH_FIRST_PAUSE": "20", "FETCH_LONGEST_PAUSE": "80", "FETCH_SILENT_SECONDS": "1"}
 
 
 @dataclass
 class Server:
-    """behaviours: of one request each, in turn; then it behaves. ranges: what was asked for, "" for all."""
+    """behaviours: of one request each, in turn; then it behaves. ranges: what was asked for, "" for all.
+
+    base: where the site file has the server; url: of the root, below it.
+    """
 
     behaviours: list[Callable[["Handler"], None]]
+    base: str
     ranges: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    url: str = ""
+    paths: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"{self.base}/{PLACE}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         told = self.server.told
         told.ranges.append(self.headers.get("range", ""))
-        told.times.append(time.monotonic())
+        told.paths.append(self.path)
         (told.behaviours.pop(0) if told.behaviours else whole)(self)
 
     def log_message(self, *_: object) -> None:
@@ -119,14 +128,42 @@ def knows_no_ranges(handler: Handler) -> None:
     handler.wfile.write(ROOT)
 
 
+def whole_and_then_hangs_up(handler: Handler) -> None:
+    """Promises more than there is."""
+    handler.head(len(ROOT) + 1)
+    handler.wfile.write(ROOT)
+
+
+def has_no_more(handler: Handler) -> None:
+    handler.send_error(416)
+
+
+def half_copied(handler: Handler) -> None:
+    """A file there that ends after 300,000 bytes, and says so."""
+    if handler.first >= 300_000:
+        handler.send_error(416)
+        return
+    handler.head(300_000 - handler.first)
+    handler.wfile.write(ROOT[handler.first : 300_000])
+
+
+def other_bytes(handler: Handler) -> None:
+    handler.head(len(ROOT) - handler.first)
+    handler.wfile.write(bytes(len(ROOT) - handler.first))
+
+
+def other_bytes_cut_short(handler: Handler) -> None:
+    handler.head(len(ROOT) - handler.first)
+    handler.wfile.write(bytes(300_000))
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     servers = []
 
     def start(*behaviours: Callable[[Handler], None]) -> Server:
         http = _Http(("127.0.0.1", 0), Handler)
-        http.told = Server(list(behaviours))
-        http.told.url = f"http://127.0.0.1:{http.server_port}/rootfs.squashfs"
+        http.told = Server(list(behaviours), f"http://127.0.0.1:{http.server_port}/boot")
         threading.Thread(target=http.serve_forever, daemon=True).start()
         servers.append(http)
         return http.told
@@ -137,10 +174,13 @@ def serve() -> Iterator[Callable[..., Server]]:
         http.server_close()
 
 
-def fetch(server: Server, target: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    script = f'. {MODULE}/fetch.sh; fetch_root "$1" "$2"'
+def fetch(servers: Server | list[Server], target: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """The first of several servers is the first to be asked."""
+    urls = [one.url for one in (servers if isinstance(servers, list) else [servers])]
+    if len(urls) > 1:
+        more["FETCH_TURN"] = "0"
     return subprocess.run(
-        ["sh", "-c", script, "fetch", server.url, str(target)],
+        ["sh", "-c", f'. {MODULE}/fetch.sh; fetch_root "$@"', "fetch", str(target), *urls],
         env={"PATH": "/usr/bin:/bin", "no_proxy": "127.0.0.1", **QUICK, **more},
         capture_output=True,
         text=True,
@@ -192,6 +232,100 @@ def test_a_server_that_never_gives_it_ends_the_boot_with_the_reason(serve, tmp_p
     assert len(server.ranges) == 3
 
 
+# Several servers. ---------------------------------------------------------------------------------------------
+
+ALWAYS = 99
+DOWN = Server([], "http://127.0.0.1:1/boot")
+
+
+def test_a_server_that_is_down_has_the_next_one_asked(serve, tmp_path: Path) -> None:
+    mirror = serve()
+    done = fetch([DOWN, mirror], tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root").read_bytes() == ROOT
+    [said] = done.stderr.splitlines()
+    assert said.startswith(f"sitewright: {DOWN.url}: no connection; attempt 1 of 100, again in 0.")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "asked_of_the_mirror"),
+    [
+        (busy, ""),
+        (not_there, ""),
+        (hangs_up, ""),
+        (cut_short, "bytes=300000-"),
+        (goes_silent, "bytes=300000-"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_a_server_does_not_give_comes_from_the_next_one(
+    serve, tmp_path: Path, behaviour, asked_of_the_mirror: str
+) -> None:
+    server, mirror = serve(*[behaviour] * ALWAYS), serve()
+    done = fetch([server, mirror], tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root").read_bytes() == ROOT
+    assert (server.ranges, mirror.ranges) == ([""], [asked_of_the_mirror])
+
+
+def test_servers_are_asked_in_turn_until_one_has_it(serve, tmp_path: Path) -> None:
+    servers = [serve(*[not_there] * ALWAYS), serve(busy), serve(*[not_there] * ALWAYS)]
+    done = fetch(servers, tmp_path / "root")
+    assert (tmp_path / "root").read_bytes() == ROOT
+    assert [len(one.ranges) for one in servers] == [2, 2, 1]
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [
+        f"{one.url}:" for one in (*servers, servers[0])
+    ]
+
+
+def test_a_mirror_that_has_half_of_it_does_not_cost_what_came(serve, tmp_path: Path) -> None:
+    server, mirror = serve(*[cut_short] * ALWAYS), serve(*[half_copied] * ALWAYS)
+    done = fetch([server, mirror], tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root").read_bytes() == ROOT
+    assert server.ranges == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+
+
+def test_what_no_server_has_more_of_is_whole(serve, tmp_path: Path) -> None:
+    server, mirror = serve(whole_and_then_hangs_up, has_no_more), serve(has_no_more)
+    done = fetch([server, mirror], tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root").read_bytes() == ROOT
+    assert (len(server.ranges), len(mirror.ranges)) == (2, 1)
+
+
+def test_what_no_server_continues_is_begun_again(serve, tmp_path: Path) -> None:
+    server, mirror = serve(cut_short, knows_no_ranges), serve(knows_no_ranges)
+    done = fetch([server, mirror], tmp_path / "root")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root").read_bytes() == ROOT
+    assert (server.ranges, mirror.ranges) == (["", "bytes=300000-"], ["bytes=300000-", ""])
+
+
+def test_servers_that_all_do_not_give_it_end_the_boot_after_as_many_attempts_as_one(
+    serve, tmp_path: Path
+) -> None:
+    servers = [serve(*[busy] * ALWAYS), serve(*[not_there] * ALWAYS)]
+    done = fetch(servers, tmp_path / "root", FETCH_ATTEMPTS="4")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"sitewright: {servers[1].url} did not come in 4 attempts: the server answered 404"
+    )
+    assert [len(one.ranges) for one in servers] == [2, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_nodes_that_begin_together_use_all_servers(count: int) -> None:
+    names = [str(number) for number in range(count)]
+    pick = f'FETCH_TURN=; . {MODULE}/fetch.sh; url_of "$FETCH_TURN" {" ".join(names)}'
+    script = f"i=0; while [ $i -lt 200 ]; do ({pick}); i=$((i + 1)); done"
+    done = subprocess.run(["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert not done.stderr
+    picked = Counter(done.stdout.split())
+    assert picked.keys() == set(names)
+    assert max(picked.values()) - min(picked.values()) < 80
+
+
 def pauses(attempt: int) -> list[float]:
     script = f". {MODULE}/fetch.sh; i=0; while [ $i -lt 40 ]; do pause_before {attempt}; i=$((i + 1)); done"
     done = subprocess.run(["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
@@ -210,13 +344,16 @@ def test_the_pauses_grow_and_no_two_nodes_wait_equally_long(attempt: int, middle
 # What comes after the fetching: dracut's library and the mount are stand-ins, the check is the real one. ----------
 
 LIBRARY = """
-getarg() { case $1 in sitewright.root=) echo "$DIGEST" ;; esac; }
+getarg() { case $1 in sitewright.root=) echo "$DIGEST" ;; sitewright.mirrors=) echo "$MIRRORS" ;; esac; }
 die() { echo "FATAL: $*" >&2; }
 """
 
 
-def boot(server: Server, tmp_path: Path, digest: str) -> subprocess.CompletedProcess[str]:
-    """livenet-root.sh as dracut calls it, every path of the initial root below tmp_path."""
+def boot(
+    server: Server, tmp_path: Path, digest: str, mirrors: Sequence[Server] = ()
+) -> subprocess.CompletedProcess[str]:
+    """livenet-root.sh as dracut calls it, every path of the initial root below tmp_path. The server comes before the
+    mirrors."""
     (tmp_path / "dracut-lib.sh").write_text(LIBRARY)
     (tmp_path / "url-lib.sh").write_text("")
     (tmp_path / "mount").write_text('#!/bin/sh\necho "mounted $(sha256sum < "$1")"\n')
@@ -238,7 +375,12 @@ def boot(server: Server, tmp_path: Path, digest: str) -> subprocess.CompletedPro
         (tmp_path / name).chmod(0o755)
     return subprocess.run(
         [tmp_path / "livenet-root.sh", "eth0", f"livenet:{server.url}", "/sysroot"],
-        env={"DIGEST": f"sha256:{digest}", **QUICK},
+        env={
+            "DIGEST": f"sha256:{digest}",
+            "MIRRORS": ",".join(mirror.base for mirror in mirrors),
+            "FETCH_TURN": "0",
+            **QUICK,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -276,3 +418,46 @@ def test_a_second_interface_does_not_fetch_it_again(serve, tmp_path: Path) -> No
     server = serve()
     assert boot(server, tmp_path, RIGHT).returncode == 0
     assert server.ranges == []
+
+
+def test_a_mirror_has_the_root_below_its_own_base(serve, tmp_path: Path) -> None:
+    mirrors = [serve(busy), serve()]
+    mirrors[0].base += "/of/cabinet-1"
+    done = boot(DOWN, tmp_path, RIGHT, mirrors)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["mounted", RIGHT])
+    assert mirrors[0].paths == [f"/boot/of/cabinet-1/{PLACE}"]
+    assert mirrors[1].paths == [f"/boot/{PLACE}"]
+
+
+@pytest.mark.parametrize("behaviour", [other_bytes, half_copied, cut_short_without_a_length])
+def test_a_server_with_another_root_is_not_asked_again(serve, tmp_path: Path, behaviour) -> None:
+    """However long the server that has the right one is busy: a node that halts needs somebody."""
+    server, mirror = serve(*[behaviour] * ALWAYS), serve(*[busy] * 8)
+    done = boot(server, tmp_path, RIGHT, [mirror])
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["mounted", RIGHT])
+    assert "the root file system is fetched again: it has sha256:" in done.stderr
+    assert f"sitewright: {server.url} holds something else, and is not asked again" in done.stderr
+    assert (len(server.ranges), mirror.ranges) == (1, [""] * 9)
+
+
+def test_a_root_in_parts_of_which_one_was_wrong_is_fetched_anew_from_another_server(
+    serve, tmp_path: Path
+) -> None:
+    server, mirror = serve(*[other_bytes_cut_short] * ALWAYS), serve()
+    done = boot(server, tmp_path, RIGHT, [mirror])
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["mounted", RIGHT])
+    assert (server.ranges, mirror.ranges) == ([""], ["bytes=300000-", ""])
+
+
+def test_one_server_of_five_that_has_the_root_is_enough(serve, tmp_path: Path) -> None:
+    wrong = [serve(*[other_bytes] * ALWAYS) for _ in range(4)]
+    done = boot(wrong[0], tmp_path, RIGHT, [*wrong[1:], serve()])
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["mounted", RIGHT])
+
+
+def test_another_root_on_all_servers_is_refused(serve, tmp_path: Path) -> None:
+    servers = [serve(), serve()]
+    done = boot(servers[0], tmp_path, "0" * 64, servers[1:])
+    assert done.returncode == 1 and done.stdout == ""
+    assert [len(one.ranges) for one in servers] == [1, 3]
+    assert f"FATAL: sitewright: the root file system is refused: it has sha256:{RIGHT}" in done.stderr

@@ -25,6 +25,7 @@ FAULTS = {
     "sitewright: there was no boot script, or it ended; again in 5 s": "script",
     "[    3.1] Kernel panic - not syncing: VFS: Unable to mount root fs": "initrd",
     "sitewright: http://10.77.0.1:8080/x: the server answered 503; attempt 1 of 100, again in 1.234 s": "initrd",
+    "sitewright: http://10.77.0.2/boot/x holds something else, and is not asked again": "initrd",
     "[   20.1] dracut: FATAL: sitewright: the root file system is refused: it has sha256:00": "initrd",
     "[  236.6] node-join[911]: no certificate yet: https://10.77.0.10:8444/v1/node: timed out": "join",
     "[FAILED] Failed to start node-join.service - Get this node's identity in its cluster.": "join",
