@@ -137,7 +137,7 @@ def _spec(site: Site, pool: Pool) -> dict[str, Any]:
             {**asdict(node), "bmc_url": redfish_url(site, node.bmc_address)}
             for node in site.pool_nodes(pool.name)
         ),
-        "kernel_arguments": tuple(pool.kernel_arguments),
+        "kernel_arguments": tuple(site.kernel_arguments(pool)),
         **join_facts(site, pool),
         "ssh_public_key": ssh_public_key(site),
         "provisioner": {

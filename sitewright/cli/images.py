@@ -79,9 +79,9 @@ def prune(environment: str, keep: int, dry_run: bool) -> None:
     """Remove published boot images that no node boots.
 
     \b
-    Changes: the image server's directory. What the provisioner has for any node stays, and so do the newest --keep
-             of each name, and what the last `sitewright nodes roll` of a pool leads to, on or --back. Where the
-             provisioner does not answer, or a journal of a roll cannot be read, nothing is removed.
+    Changes: the image server's directory, not its copies on mirrors. What the provisioner has for any node stays, and
+             so do the newest --keep of each name, and what the last `sitewright nodes roll` of a pool leads to, on or
+             --back. Where the provisioner does not answer, or a journal of a roll cannot be read, nothing is removed.
     Exit status: 0, also when there is nothing to remove; 1 it failed, what is removed is told.
     Example:     sitewright images prune lab --dry-run
     """

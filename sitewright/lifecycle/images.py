@@ -63,6 +63,6 @@ def boot_of(site: Site, pool: Pool, image: BootImage) -> Boot:
         f"root=live:{place}/rootfs.squashfs",
         f"sitewright.root=sha256:{image.manifest['files']['rootfs.squashfs']}",
         *image.manifest["kernel_arguments"],
-        *pool.kernel_arguments,
+        *site.kernel_arguments(pool),
     ]
     return Boot(f"{place}/vmlinuz", f"{place}/initramfs.img", arguments)

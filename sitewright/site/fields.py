@@ -18,6 +18,7 @@ from sitewright.site.network_values import (
     host_port,
     ip_address,
     mac_address,
+    mirror_url,
     url,
 )
 from sitewright.site.source import Text
@@ -103,6 +104,7 @@ HostPort = Annotated[str, AfterValidator(host_port), _like("10.1.0.1:8080")]
 Url = Annotated[str, AfterValidator(url), _like("http://10.1.0.1:8080/path")]
 FileUrl = Annotated[str, AfterValidator(file_url), _like("http://10.1.0.1:8080/vm/debian-12.raw")]
 BootUrl = Annotated[str, AfterValidator(boot_url), _like("http://10.1.0.1:8080/boot")]
+MirrorUrl = Annotated[str, AfterValidator(mirror_url), _like("http://10.1.0.2:8080/boot")]
 EndpointUrl = Annotated[str, AfterValidator(endpoint_url), _like("http://10.1.0.1:5000")]
 
 Hostlist = Annotated[str, AfterValidator(hostlist), _like("svc-cp[1-3]")]

@@ -141,6 +141,10 @@ class Site(Model):
         self.pool(pool)
         return [node for node in self.nodes if node.pool == pool]
 
+    def kernel_arguments(self, pool: Pool) -> list[str]:
+        """What its nodes are told behind the kernel arguments of the boot image: of the site, then of the pool."""
+        return [*(self.image_server.kernel_arguments if self.image_server else []), *pool.kernel_arguments]
+
     def control_plane(self, cluster: Cluster | str) -> list[Vm]:
         """The VMs that run the control plane of a cluster, in the order of its hostlist."""
         if isinstance(cluster, str):

@@ -76,6 +76,13 @@ def boot_url(text: str) -> str:
     return url(text)
 
 
+def mirror_url(text: str) -> str:
+    """A URL that nodes get in a list with others, as one kernel argument."""
+    if "," in text:
+        raise ValueError(f"{text!r} contains ','; nodes get all mirrors in one list, separated by commas")
+    return boot_url(text)
+
+
 def endpoint_url(text: str) -> str:
     """A URL of a service: scheme, host and port, no path."""
     checked = url(text)

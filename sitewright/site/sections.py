@@ -27,6 +27,7 @@ from sitewright.site.fields import (
     LabelKey,
     LabelValue,
     Mac,
+    MirrorUrl,
     Model,
     NodeHostlist,
     NotEmpty,
@@ -146,8 +147,15 @@ class ImageServer(Model):
     """where boot images are fetched, as nodes reach it"""
     publish_dir: SitePath
     """directory that is served at that URL"""
+    mirrors: list[MirrorUrl] = Field(default_factory=list)
+    """further base URLs where nodes find what publish_dir holds; the site copies or shares it; default: none"""
     signing_key: SitePath | None = None
     """minisign secret key that signs boot images, its public half at `<path>.pub`; default: none (not signed)"""
+
+    @property
+    def kernel_arguments(self) -> list[str]:
+        """What the initial root (playbooks/roles/boot_image/files) is told of the mirrors; nothing of none."""
+        return [f"sitewright.mirrors={','.join(self.mirrors)}"] if self.mirrors else []
 
 
 class Provisioner(Model):

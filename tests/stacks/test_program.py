@@ -197,9 +197,25 @@ def test_nodes_get_the_label_by_which_models_find_them(program, site_file, site_
                 assert inputs["limit"] == f"pool_{pool},localhost"
 
 
-def test_a_pool_adds_its_kernel_arguments_to_those_of_the_image(alps):
+def test_other_mirrors_are_told_the_provisioner_and_nobody_else(program, site_file):
+    """No image is built again, and no node is switched or joined: they use the mirrors when they boot next."""
+    file = site_file("lab")
+    before = program(file)
+    file.write_text(file.read_text().replace("  # mirrors: [", "  mirrors: ["))
+    after = program(file)
+    changed = {urn for urn, found in before.resources.items() if found != after.resources[urn]}
+    assert {before.resources[urn].name for urn in changed} == {"gpu-boot"}
+    [urn] = changed
+    assert after.resources[urn].inputs["arguments"] == [
+        *before.resources[urn].inputs["arguments"],
+        "sitewright.mirrors=http://10.77.0.2/boot",
+    ]
+
+
+def test_the_kernel_arguments_of_a_node_are_those_of_its_image_its_site_and_its_pool(alps):
     assert alps.declared("BootConfiguration")["inference-boot"]["arguments"] == [
         "root=live:http://10.100.0.6/boot/1/root",
+        "sitewright.mirrors=http://10.100.0.8/boot,http://10.100.0.9/boot",
         *("hugepagesz=1G", "default_hugepagesz=2M", "numa_balancing=disable"),
     ]
 

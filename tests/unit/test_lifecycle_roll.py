@@ -15,6 +15,7 @@ from sitewright.lifecycle.cluster_node import ClusterNode
 from sitewright.lifecycle.journal import Entry, Journal, JournalFile
 from sitewright.lifecycle.roll import where
 from sitewright.provisioning.openchami import Known
+from sitewright.site import load
 
 REPOSITORY = Path(__file__).parents[2]
 SITE = Object(image_server=None)
@@ -155,11 +156,19 @@ def test_a_roll_that_goes_on_reboots_as_it_was_begun():
     assert not on(begun.model_copy(update={"complete": True}))
 
 
-def test_an_image_is_declared_as_the_playbook_declares_it():
-    """playbooks/roles/boot_image/tasks/return.yml, whose expressions are evaluated here."""
+def test_an_image_is_declared_as_the_playbook_and_the_program_declare_it(tmp_path):
+    """playbooks/roles/boot_image/tasks/return.yml, whose expressions are evaluated here, and stacks/nodes.py."""
     manifest = {"files": {"rootfs.squashfs": "ef" * 32}, "kernel_arguments": ["quiet", "ip=dhcp"]}
-    url = "http://10.77.0.1:8080/boot"
-    site, pool = Object(image_server=Object(url=url)), Object(kernel_arguments=["iommu=pt"])
+    text = (REPOSITORY / "tests/data/site/base.yaml").read_text()
+    for old, new in (
+        ("publish_dir:", "mirrors: ['http://10.1.0.2/boot/', 'http://10.1.0.3/b'], publish_dir:"),
+        ("gpus: 4}", "gpus: 4, kernel_arguments: [iommu=pt]}"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "base.yaml").write_text(text)
+    site = load(tmp_path / "base.yaml")
+    pool, url = site.pool("gpu"), "http://10.1.0.1:8080/boot"
     boot = images.boot_of(site, pool, BootImage(Path("/srv") / ("b" * 64), manifest, 0.0))
 
     [*_, returned] = yaml.safe_load((REPOSITORY / "playbooks/roles/boot_image/tasks/return.yml").read_text())
@@ -172,7 +181,9 @@ def test_an_image_is_declared_as_the_playbook_declares_it():
     assert boot.kernel_url == value(told["kernel_url"])
     assert boot.initrd_url == value(told["initrd_url"])
     own = [value(text) for text in returned["vars"]["boot_image_arguments"]]
-    assert boot.arguments == [*own, "quiet", "ip=dhcp", "iommu=pt"]
+    mirrors = "sitewright.mirrors=http://10.1.0.2/boot,http://10.1.0.3/b"
+    assert boot.arguments == [*own, "quiet", "ip=dhcp", mirrors, "iommu=pt"]
+    assert boot.arguments[-2:] == site.kernel_arguments(pool)
 
 
 def test_a_journal_comes_back_as_it_was_written(tmp_path):

@@ -292,3 +292,13 @@ def test_a_vm_that_leaves_keeps_its_place(variant):
     assert [(vm.name, vm.address) for vm in less] == [
         (vm.name, vm.address) for vm in whole if vm.name != "w2"
     ]
+
+
+def test_mirrors_of_the_image_server_are_one_kernel_argument_and_none_by_default(variant):
+    assert variant("").kernel_arguments(variant("").pool("gpu")) == []
+    server = (
+        "{url: 'http://10.1.0.1/boot', publish_dir: boot, mirrors: ['http://10.1.0.2/boot/', 'http://m']}"
+    )
+    site = variant(f"image_server: {server}\n")
+    assert site.image_server.mirrors == ["http://10.1.0.2/boot", "http://m"]
+    assert site.kernel_arguments(site.pool("gpu")) == ["sitewright.mirrors=http://10.1.0.2/boot,http://m"]

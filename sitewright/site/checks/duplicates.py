@@ -15,6 +15,7 @@ def check(site: Site) -> Iterator[Finding]:
     yield from _names(site)
     yield from _hosts(site)
     yield from _ports(site)
+    yield from _image_servers(site)
     yield from _nids(site)
     yield from _macs(site)
 
@@ -74,6 +75,14 @@ def _ports(site: Site) -> Iterator[Finding]:
             for loc, service in services
             if service.cluster == cluster and service.node_port is not None
         )
+
+
+def _image_servers(site: Site) -> Iterator[Finding]:
+    if site.image_server is not None:
+        urls: list[tuple[Loc, str]] = [(("image_server", "url"), site.image_server.url)]
+        mirrors = enumerate(site.image_server.mirrors)
+        urls += [(("image_server", "mirrors", index), mirror) for index, mirror in mirrors]
+        yield from _once((url, loc, url) for loc, url in urls)
 
 
 def _once(things: Iterable[tuple[str, Loc, str]]) -> Iterator[Finding]:
