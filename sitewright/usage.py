@@ -1,4 +1,4 @@
-"""What teams have used of a gateway, read from the site's PostgreSQL, where modules/llm_gateway_usage.py writes it."""
+"""What teams have used of a gateway, from the site's PostgreSQL: modules/gateway/llm_gateway_usage.py writes it."""
 
 import asyncio
 import ssl

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from modules.llm_gateway import CA, PASSWORD
+from modules.gateway.llm_gateway import CA, PASSWORD
 from sitewright.errors import SitewrightError
 from sitewright.site import Site, load
 from sitewright.site.fields import sha512

@@ -6,8 +6,8 @@ Provides: a ClusterHandle per cluster.
 
 import pulumi
 
-from modules.kubernetes_cluster import API_PORT, KubernetesCluster, KubernetesClusterSpec
-from modules.virtual_machine import VirtualMachine
+from modules.clusters.kubernetes_cluster import API_PORT, KubernetesCluster, KubernetesClusterSpec
+from modules.machines.virtual_machine import VirtualMachine
 from sitewright.provider import PlaybookRun
 from sitewright.site import Cluster, Site
 from stacks.access import environment

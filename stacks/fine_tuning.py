@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from modules.fine_tuning import FineTuning, FineTuningSpec
+from modules.tuning.fine_tuning import FineTuning, FineTuningSpec
 from sitewright.site import Site
 from sitewright.site.service_sections import FineTuning as FineTuningSection
 from stacks.handles import ClusterHandle

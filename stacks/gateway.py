@@ -6,12 +6,12 @@ from typing import Any
 import pulumi
 import pulumi_random
 
-from modules.llm_gateway import LlmGateway
-from modules.llm_gateway_spec import Database, GatewayModel, LlmGatewaySpec, Target, Team
-from modules.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec
-from modules.vllm_pod import PORT
-from modules.vllm_router import COMPONENT, router_name
-from modules.vllm_router import PORT as ROUTER_PORT
+from modules.gateway.llm_gateway import LlmGateway
+from modules.gateway.llm_gateway_spec import Database, GatewayModel, LlmGatewaySpec, Target, Team
+from modules.gateway.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec
+from modules.inference.vllm_pod import PORT
+from modules.inference.vllm_router import COMPONENT, router_name
+from modules.inference.vllm_router import PORT as ROUTER_PORT
 from sitewright.site import ServedModel, Site
 from sitewright.site.service_sections import Gateway, GatewayAlias, GatewayDatabase, GatewayTeam
 from stacks.access import database_login, nodes_and_machines

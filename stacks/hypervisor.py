@@ -8,11 +8,11 @@ Provides: VirtualMachines, names and addresses of machines that have booted, wit
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from modules.kubernetes_cluster import PORTS
-from modules.load_balancer import LoadBalancer, LoadBalancerSpec
-from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
-from modules.vm_image import VmImage, VmImageSpec
-from modules.vm_network import VmNetwork, VmNetworkSpec
+from modules.clusters.kubernetes_cluster import PORTS
+from modules.clusters.load_balancer import LoadBalancer, LoadBalancerSpec
+from modules.machines.virtual_machine import VirtualMachine, VirtualMachineSpec
+from modules.machines.vm_image import VmImage, VmImageSpec
+from modules.machines.vm_network import VmNetwork, VmNetworkSpec
 from sitewright.site import Cluster, Network, Site, Vm
 from stacks.access import hypervisor_kubeconfig, image_checksum, ssh_public_key
 from stacks.handles import VirtualMachines, kubernetes_provider

@@ -7,10 +7,10 @@ from typing import Any
 
 import pulumi
 
-from modules.model_store import ModelStore, ModelStoreSpec
-from modules.vllm_group_service import VllmGroupService, VllmGroupServiceSpec
-from modules.vllm_pod import PORT, VllmServiceSpec
-from modules.vllm_service import ServingPriority, VllmService
+from modules.inference.model_store import ModelStore, ModelStoreSpec
+from modules.inference.vllm_group_service import VllmGroupService, VllmGroupServiceSpec
+from modules.inference.vllm_pod import PORT, VllmServiceSpec
+from modules.inference.vllm_service import ServingPriority, VllmService
 from sitewright.site import ServedModel, Site
 from sitewright.tuning.template import ADAPTERS
 from stacks.access import environment, nodes_and_machines

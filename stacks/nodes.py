@@ -10,9 +10,9 @@ from typing import Any
 import pulumi
 import pulumi_random
 
-from modules.boot_image import BootImage, BootImageSpec, Rke2Release
-from modules.node_identity import NodeIdentity, NodeIdentitySpec
-from modules.node_pool import NodePool, NodePoolSpec
+from modules.nodes.boot_image import BootImage, BootImageSpec, Rke2Release
+from modules.nodes.node_identity import NodeIdentity, NodeIdentitySpec
+from modules.nodes.node_pool import NodePool, NodePoolSpec
 from sitewright.provider import PlaybookRun
 from sitewright.provisioning.joining import join_facts
 from sitewright.site import Pool, Site

@@ -6,9 +6,9 @@ Provides: PlatformHandle, when pods reach each other.
 
 import pulumi
 
-from modules.kubernetes_cluster import API_PORT
-from modules.platform import IMAGES, Platform
-from modules.platform_parts import PlatformSpec
+from modules.clusters.kubernetes_cluster import API_PORT
+from modules.clusters.platform import IMAGES, Platform
+from modules.clusters.platform_parts import PlatformSpec
 from sitewright.site import Cluster, Site
 from stacks.handles import ClusterHandle, PlatformHandle
 

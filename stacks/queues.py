@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pulumi
 
-from modules.batch_queues import BatchQueues
-from modules.batch_queues_spec import BatchQueuesSpec, Flavor, Quota
+from modules.queues.batch_queues import BatchQueues
+from modules.queues.batch_queues_spec import BatchQueuesSpec, Flavor, Quota
 from sitewright.site import Site
 from sitewright.site.service_sections import Amount, FineTuning
 from sitewright.site.service_sections import BatchQueues as BatchQueuesSection

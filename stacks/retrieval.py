@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pulumi
 
-from modules.llm_gateway_spec import GatewayModel, Target
-from modules.retrieval import COMPONENT, PORT, Retrieval
-from modules.retrieval_spec import RetrievalModel, RetrievalSpec
-from modules.vllm_pod import PORT as MODEL_PORT
+from modules.gateway.llm_gateway_spec import GatewayModel, Target
+from modules.inference.vllm_pod import PORT as MODEL_PORT
+from modules.retrieval.retrieval import COMPONENT, PORT, Retrieval
+from modules.retrieval.retrieval_spec import RetrievalModel, RetrievalSpec
 from sitewright.site import Site
 from sitewright.site.service_sections import Retrieval as Section
 from stacks.handles import ClusterHandle

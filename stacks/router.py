@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pulumi
 
-from modules.vllm_router import VllmRouter, VllmRouterSpec
+from modules.inference.vllm_router import VllmRouter, VllmRouterSpec
 from sitewright.site import ServedModel, Site
 from sitewright.site.service_sections import Router
 from stacks.handles import ClusterHandle

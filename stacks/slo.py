@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pulumi
 
-from modules.llm_gateway_spec import NAME
-from modules.serving_slo import ServingSlo, ServingSloSpec
-from modules.serving_slo_rules import Objective
+from modules.gateway.llm_gateway_spec import NAME
+from modules.slo.serving_slo import ServingSlo, ServingSloSpec
+from modules.slo.serving_slo_rules import Objective
 from sitewright.site import Site
 from sitewright.site.service_sections import Slo
 from stacks.access import nodes_and_machines

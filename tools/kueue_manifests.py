@@ -1,6 +1,6 @@
 """Prints what Kueue's own module says a cluster needs for it, one manifest a line:
 
-    python -m tools.kueue_manifests > modules/kueue_upstream.json
+    python -m tools.kueue_manifests > modules/queues/kueue_upstream.json
 
 Kinds, roles and webhooks belong to the program as its flags do, so they are read from the same Go module, whose
 bytes go.sum pins, and written down by nobody. They are kept as a file because `pulumi preview` must not need Go.

@@ -8,8 +8,8 @@ from pathlib import Path
 from kubernetes import client
 from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
-from modules import node_join
-from modules.kubernetes_cluster import API_PORT
+from modules.clusters.kubernetes_cluster import API_PORT
+from modules.nodes import node_join
 from sitewright.errors import SitewrightError
 from sitewright.kubernetes_api import Missing, call
 from sitewright.lifecycle.playbooks import Errors, run_on

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from modules.kubernetes_cluster import RKE2_JOIN_PORT
-from modules.node_identity import PORT
-from modules.node_join import NodeMemory, Rke2Join
+from modules.clusters.kubernetes_cluster import RKE2_JOIN_PORT
+from modules.nodes.node_identity import PORT
+from modules.nodes.node_join import NodeMemory, Rke2Join
 from sitewright.site import Cluster, Pool, Site
 
 
 def join_facts(site: Site, pool: Pool) -> dict[str, Any]:
-    """Arguments of modules.node_join.settings, but for endpoint and authority of the cluster, which it has itself."""
+    """Arguments of modules.nodes.node_join.settings, but for endpoint and authority, which the cluster has itself."""
     cluster = site.cluster(pool.cluster)
     budget = site.memory_budget(pool)
     return {

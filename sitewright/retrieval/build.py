@@ -20,7 +20,7 @@ from sitewright.retrieval.versions import INDEX, MANIFEST, Version, every, keep
 from sitewright.site.files import REPOSITORY
 
 FORMAT = 1  # raised when the same documents shall give another index
-PROGRAM = "modules.retrieval_index"
+PROGRAM = "modules.retrieval.retrieval_index"
 PASSAGES = "passages.jsonl"
 
 
@@ -86,7 +86,7 @@ def build(
 
 
 def _embedding(python: Path) -> str:
-    code = "from modules.retrieval_embeddings import Embedder; print(Embedder().version)"
+    code = "from modules.retrieval.retrieval_embeddings import Embedder; print(Embedder().version)"
     done = subprocess.run(
         [python, "-c", code], env=_variables(), capture_output=True, text=True, timeout=300, check=False
     )

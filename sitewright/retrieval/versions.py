@@ -3,7 +3,7 @@
     <shared>/retrieval/<collection>/vN/     index.sqlite, manifest.json: never changed
     <shared>/retrieval/<collection>/current a link to the version that is served
 
-Replicas look at the link once a second (modules/retrieval_collections.py).
+Replicas look at the link once a second (modules/retrieval/retrieval_collections.py).
 """
 
 import json

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from modules.gpu_flavours import FlavourName
+from modules.inference.gpu_flavours import FlavourName
 from sitewright.site.fields import (
     AbsolutePath,
     BootUrl,

@@ -215,7 +215,7 @@ class Fabric(Model):
     networks: list[DnsLabel] = Field(default_factory=lambda: ["hsn0", "hsn1", "hsn2", "hsn3"])
     """NetworkAttachmentDefinitions of Multus, one per card"""
     environment: dict[str, str] = Field(default_factory=dict)
-    """variables of NCCL and libfabric that are not as in modules/high_speed_net.py; "" leaves one out"""
+    """variables of NCCL and libfabric that are not as in modules/fabric/high_speed_net.py; "" leaves one out"""
 
     @model_validator(mode="after")
     def _one_network_per_card(self) -> "Fabric":

@@ -21,7 +21,7 @@ from sitewright.site.problems import Problem, SiteFileError
 from sitewright.site.source import parse
 
 MAX_RANK = 64
-"""What the serving side runs: `--max-lora-rank 64` of `modules/vllm_pod.py`."""
+"""What the serving side runs: `--max-lora-rank 64` of `modules/inference/vllm_pod.py`."""
 
 NOT_OFFERED = {
     "modules_to_save": "vLLM does not load an adapter with whole modules in it; "

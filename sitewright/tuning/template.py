@@ -19,7 +19,7 @@ CONFIG_MAP = "fine-tuning"  # name of the ConfigMap
 TEMPLATE = "template.json"  # its key; each file of the program is one too
 PARTS = ("entry", "processes", "data", "judge", "files")
 PROGRAM = tuple(f"fine_tuning_{part}.py" for part in PARTS)
-MODULE = "modules.fine_tuning_entry"
+MODULE = "modules.tuning.fine_tuning_entry"
 RUNS, ADAPTERS = "runs", "adapters"  # directories of the shared file system
 RUN_LABEL = "sitewright.dev/run"
 QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
@@ -116,7 +116,7 @@ def _exit_codes(status: int) -> dict[str, Any]:
 def _pod(template: TrainingTemplate, tuned: TunableModel, run: str) -> dict[str, Any]:
     runs = f"{template.shared_path}/{RUNS}/{run}"
     # Alone in a directory: what lies beside other modules would hide those of Python with the same names.
-    program = [{"key": name, "path": f"modules/{name}"} for name in PROGRAM]
+    program = [{"key": name, "path": f"modules/tuning/{name}"} for name in PROGRAM]
     return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,

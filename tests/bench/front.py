@@ -11,7 +11,7 @@ import httpx
 import yaml
 
 from lab.plan import LabPlan
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from sitewright.errors import SitewrightError
 from tests.lab.gateway_program import KEY, Gateway, free_port, wait_for
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modules.fine_tuning import FineTuningSpec, render
+from modules.tuning.fine_tuning import FineTuningSpec, render
 from tests.contracts.fake_hypervisor import until
 from tests.contracts.queued_cluster import QueuedCluster, queued_cluster
 from tests.contracts.queuer import GIB, NAMESPACE, QUEUES, Queuer, workloads

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import kubernetes
 
-from modules.node_identity import NAME, NAMESPACE, NodeIdentitySpec, render
+from modules.nodes.node_identity import NAME, NAMESPACE, NodeIdentitySpec, render
 from sitewright.provisioning.openchami import Boot
 from sitewright.provisioning.openchami_http import Services
 from sitewright.site import Node
@@ -201,7 +201,7 @@ def _service(bench: Bench, number: int, port: int, per_minute: int, more: dict[s
         "TLS_KEY": str(bench.directory / "tls.key"),
         **more,
     }
-    command = [sys.executable, "-m", "modules.node_identity_service.main"]
+    command = [sys.executable, "-m", "modules.nodes.node_identity_service.main"]
     log = bench.directory / f"service-{number}.log"
     with process(command, log, given):
         until(lambda: _answers(f"https://127.0.0.1:{port}/healthz", bench.trust), "the service answers", 30)

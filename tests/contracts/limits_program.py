@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modules.llm_gateway_spec import LlmGatewaySpec
-from modules.llm_gateway_store import arguments
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway_store import arguments
 from modules.spec import MEBI
 from tests.contracts.python_environment import environment_python
 from tests.contracts.retrieval_program import Serving

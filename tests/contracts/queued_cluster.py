@@ -18,8 +18,8 @@ import httpx
 import kubernetes
 import yaml
 
-from modules.batch_queues import queues
-from modules.batch_queues_controller import (
+from modules.queues.batch_queues import queues
+from modules.queues.batch_queues_controller import (
     CERTIFICATE,
     CONFIGURATION,
     FILE,
@@ -27,7 +27,7 @@ from modules.batch_queues_controller import (
     NAMESPACE,
     controller,
 )
-from modules.batch_queues_spec import BatchQueuesSpec
+from modules.queues.batch_queues_spec import BatchQueuesSpec
 from sitewright.site.names import POOL_LABEL
 from tests.contracts.fake_hypervisor import free_ports, process, until
 from tests.contracts.scheduled_cluster import add_node, apply, scheduled_cluster

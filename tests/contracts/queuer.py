@@ -7,8 +7,8 @@ from typing import Any
 
 import kubernetes
 
-from modules.batch_queues import KUEUE
-from modules.batch_queues_spec import BatchQueuesSpec
+from modules.queues.batch_queues import KUEUE
+from modules.queues.batch_queues_spec import BatchQueuesSpec
 from tests.contracts.fake_hypervisor import until
 from tests.contracts.test_tune import Researcher
 

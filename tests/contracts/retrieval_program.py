@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from modules.retrieval import render
-from modules.retrieval_spec import RetrievalSpec
+from modules.retrieval.retrieval import render
+from modules.retrieval.retrieval_spec import RetrievalSpec
 from sitewright.retrieval import build, documents, versions
 from sitewright.site.files import REPOSITORY
 from sitewright.tuning.findings import Findings

@@ -10,7 +10,7 @@ import kubernetes
 import pytest
 from click.testing import CliRunner
 
-from modules.batch_queues import FINE_TUNING, INFERENCE, KUEUE, queues
+from modules.queues.batch_queues import FINE_TUNING, INFERENCE, KUEUE, queues
 from sitewright.cli import main
 from sitewright.tuning.template import TEMPLATE, TrainingTemplate, job
 from tests.contracts.fake_hypervisor import until

@@ -17,7 +17,7 @@ from typing import Any
 import kubernetes
 import pytest
 
-from modules.batch_queues_controller import NAMESPACE
+from modules.queues.batch_queues_controller import NAMESPACE
 from tests.contracts.fake_hypervisor import free_ports
 from tests.contracts.queued_cluster import cluster, kueue
 from tests.contracts.queuer import active, objects
@@ -37,8 +37,8 @@ PROGRAM = """
     wanted = json.loads(Path("wanted.json").read_text())
     sys.path.insert(0, wanted["repository"])
 
-    from modules.batch_queues import BatchQueues
-    from modules.batch_queues_spec import BatchQueuesSpec
+    from modules.queues.batch_queues import BatchQueues
+    from modules.queues.batch_queues_spec import BatchQueuesSpec
     from modules.manifest import Manifest
     from stacks.handles import kubernetes_provider
     from tests.contracts.queued_cluster import reached_at

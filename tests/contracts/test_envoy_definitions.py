@@ -7,8 +7,8 @@ import kubernetes
 import pytest
 import yaml
 
-from modules.envoy_ai_gateway import render
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.envoy_ai_gateway import render
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from tests.contracts.fake_hypervisor import api_server, until
 from tests.contracts.go_module import go_module
 from tests.contracts.scheduled_cluster import apply

@@ -12,8 +12,8 @@ from signal import SIGCONT, SIGSTOP, SIGTERM
 import httpx
 import pytest
 
-from modules.llm_gateway_counts import LEASE_SECONDS, PAUSE_SECONDS
-from modules.llm_gateway_limits import HOLD_SECONDS
+from modules.gateway.llm_gateway_counts import LEASE_SECONDS, PAUSE_SECONDS
+from modules.gateway.llm_gateway_limits import HOLD_SECONDS
 from tests.contracts.limits_program import (
     PASSWORD,
     Store,

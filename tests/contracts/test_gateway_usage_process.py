@@ -13,7 +13,7 @@ from signal import SIGTERM
 import httpx
 import pytest
 
-from modules.llm_gateway_usage import ANSWER_SECONDS, WRITE_SECONDS
+from modules.gateway.llm_gateway_usage import ANSWER_SECONDS, WRITE_SECONDS
 from tests.contracts.database_program import PASSWORD, Database, database_there
 from tests.contracts.limits_program import asking, key, leaving, refusal, replicas, stream, told_once
 from tests.lab.gateway_program import STREAM_USED, USED, WORDS, Gateway, chat, wait_for

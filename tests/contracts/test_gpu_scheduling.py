@@ -15,13 +15,13 @@ from typing import Any
 import kubernetes
 import pytest
 
-from modules.fine_tuning import FineTuningSpec
-from modules.fine_tuning import render as render_tuning
-from modules.vllm_pod import BLADE_LABEL, VllmServiceSpec
-from modules.vllm_router import VllmRouterSpec
-from modules.vllm_router import render as render_router
-from modules.vllm_service import priority_class
-from modules.vllm_service import render as render_service
+from modules.inference.vllm_pod import BLADE_LABEL, VllmServiceSpec
+from modules.inference.vllm_router import VllmRouterSpec
+from modules.inference.vllm_router import render as render_router
+from modules.inference.vllm_service import priority_class
+from modules.inference.vllm_service import render as render_service
+from modules.tuning.fine_tuning import FineTuningSpec
+from modules.tuning.fine_tuning import render as render_tuning
 from sitewright.site.names import POOL_LABEL
 from sitewright.tuning.template import TEMPLATE, TrainingTemplate, job
 from tests.contracts.fake_hypervisor import until

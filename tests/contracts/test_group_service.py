@@ -6,7 +6,7 @@ import kubernetes
 import pytest
 import yaml
 
-from modules.vllm_group_service import VllmGroupServiceSpec, render
+from modules.inference.vllm_group_service import VllmGroupServiceSpec, render
 from tests.contracts.fake_hypervisor import api_server
 from tests.contracts.go_module import go_module
 from tests.lab.gateway_program import wait_for

@@ -29,7 +29,8 @@ from lab.hypervisor.api import (
     Object,
 )
 from lab.hypervisor.balancing import Server
-from modules import load_balancer, virtual_machine, vm_image, vm_network
+from modules.clusters import load_balancer
+from modules.machines import virtual_machine, vm_image, vm_network
 from modules.spec import GIBI
 
 CONTENT = b"hsqs" + bytes(range(256)) * 2048

@@ -30,9 +30,9 @@ PROGRAM = """
 
     import pulumi
     from modules.manifest import Manifest
-    from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
-    from modules.vm_image import VmImage, VmImageSpec
-    from modules.vm_network import VmNetwork, VmNetworkSpec
+    from modules.machines.virtual_machine import VirtualMachine, VirtualMachineSpec
+    from modules.machines.vm_image import VmImage, VmImageSpec
+    from modules.machines.vm_network import VmNetwork, VmNetworkSpec
     from stacks.handles import kubernetes_provider
 
     wanted = json.loads(Path("wanted.json").read_text())

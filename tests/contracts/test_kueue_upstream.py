@@ -1,4 +1,4 @@
-"""What modules/kueue_upstream.json says is what Kueue's pinned Go module says."""
+"""What modules/queues/kueue_upstream.json says is what Kueue's pinned Go module says."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tools.kueue_manifests import published, text, upstream
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
-FILE = Path(__file__).parents[2] / "modules/kueue_upstream.json"
+FILE = Path(__file__).parents[2] / "modules/queues/kueue_upstream.json"
 
 
 @pytest.fixture(scope="module")

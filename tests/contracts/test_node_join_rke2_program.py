@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from modules.node_join import NodeMemory, Rke2Join, settings
+from modules.nodes.node_join import NodeMemory, Rke2Join, settings
 from tests.contracts.fake_hypervisor import process, until
 from tests.contracts.identity_bench import AGENT_TOKEN, Bench, bench, node
 from tests.contracts.test_node_join_program import GIB, PROGRAM, Machine

@@ -387,5 +387,5 @@ def test_memory_stays_within_what_the_lab_gives(program: Program):
 def test_both_sides_call_the_files_of_a_version_alike():
     """The pod has no module of sitewright, so the names stand twice."""
     names = ("CURRENT", "MANIFEST", "INDEX")
-    source = (REPOSITORY / "modules/retrieval_collections.py").read_text()
+    source = (REPOSITORY / "modules/retrieval/retrieval_collections.py").read_text()
     assert all(f'"{getattr(versions, name)}"' in source for name in names)

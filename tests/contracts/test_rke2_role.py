@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modules.kubernetes_cluster import KubernetesClusterSpec, render_rke2
+from modules.clusters.kubernetes_cluster import KubernetesClusterSpec, render_rke2
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "tests/data/rke2_role"

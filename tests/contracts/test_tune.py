@@ -16,7 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from modules.fine_tuning import FineTuningSpec, render
+from modules.tuning.fine_tuning import FineTuningSpec, render
 from sitewright.cli import main
 from tests.contracts.fake_hypervisor import api_server
 from tests.tokenizer import tokenizer_of_words

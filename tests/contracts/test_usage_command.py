@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from modules import llm_gateway_usage
-from modules.llm_gateway_outage import Outage
-from modules.llm_gateway_usage import Usage
+from modules.gateway import llm_gateway_usage
+from modules.gateway.llm_gateway_outage import Outage
+from modules.gateway.llm_gateway_usage import Usage
 from sitewright.cli import main
 from tests.contracts.database_program import PASSWORD, Database, database_there
 

@@ -20,8 +20,8 @@ import pytest
 import uvicorn
 from fastapi import Request
 
-from modules.vllm_pod import PORT
-from modules.vllm_router import VllmRouterSpec, arguments
+from modules.inference.vllm_pod import PORT
+from modules.inference.vllm_router import VllmRouterSpec, arguments
 from tests.contracts.fake_hypervisor import api_server
 from tests.lab.gateway_program import StandIn, chat, free_port, wait_for
 

@@ -12,8 +12,8 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from modules.llm_gateway import render
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway import render
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 
 KEY, SMALL_KEY, BLOCKED_KEY = "sk-of-team-a-0123456789", "sk-of-small-0123456789", "sk-of-paused-0123456789"
 START_SECONDS = 300  # as long as its pod may take; 12 on two idle cores

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import yaml
 
-from modules.virtual_machine import VirtualMachineSpec
-from modules.virtual_machine import render as render_machine
-from modules.vm_image import VmImageSpec
-from modules.vm_image import render as render_image
-from modules.vm_network import VmNetworkSpec
-from modules.vm_network import render as render_network
+from modules.machines.virtual_machine import VirtualMachineSpec
+from modules.machines.virtual_machine import render as render_machine
+from modules.machines.vm_image import VmImageSpec
+from modules.machines.vm_image import render as render_image
+from modules.machines.vm_network import VmNetworkSpec
+from modules.machines.vm_network import render as render_network
 from sitewright.site import Site, load
 from stacks.access import image_checksum, ssh_public_key
 from tools.locate import tool

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.fabric_preflight import PROGRAM
+from modules.fabric.fabric_preflight import PROGRAM
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

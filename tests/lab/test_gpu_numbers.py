@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from modules.batch_queues import FINE_TUNING
-from modules.vllm_service import VllmServiceSpec
-from modules.vllm_service import render as render_service
+from modules.inference.vllm_service import VllmServiceSpec
+from modules.inference.vllm_service import render as render_service
+from modules.queues.batch_queues import FINE_TUNING
 from sitewright.tuning.template import CONFIG_MAP, GPU, STOPPED, TEMPLATE, TrainingTemplate, Turn, job
 from tests.lab.conftest import Run, eventually
 

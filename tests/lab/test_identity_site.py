@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from modules.node_identity import PORT
+from modules.nodes.node_identity import PORT
 from sitewright.site import Site
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from sitewright.retrieval import versions
 from sitewright.site import Site
 from tests.contracts.retrieval_program import Models, Program, Serving, built, spec

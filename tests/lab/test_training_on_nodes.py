@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from modules.fine_tuning import PROGRAMS
+from modules.tuning.fine_tuning import PROGRAMS
 from tests.bench.figure import Figure
 from tests.bench.under_load import keep
 from tests.lab.conftest import EXAMPLE, SITEWRIGHT, eventually, run

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from modules.fine_tuning import PROGRAMS
-from modules.fine_tuning_processes import BROKEN
+from modules.tuning.fine_tuning import PROGRAMS
+from modules.tuning.fine_tuning_processes import BROKEN
 from sitewright.tuning.recipe import load
 from sitewright.tuning.template import HOPELESS, MODULE, STOPPED
 from sitewright.tuning.tokens import counter
@@ -33,9 +33,9 @@ class Training:
         self.folder, self.processes = folder, processes
         (self._python,) = {*shared.glob("environments/vllm-cpu-*/bin/python")}
         self._program = folder.with_name(f"{folder.name}-program")
-        (self._program / "modules").mkdir(parents=True)
+        (self._program / "modules/tuning").mkdir(parents=True)
         for name, text in PROGRAMS.items():
-            (self._program / "modules" / name).write_text(text)
+            (self._program / "modules/tuning" / name).write_text(text)
         folder.mkdir()
         for name, target in (("train", "train"), ("held-out", "evaluation")):
             (folder / f"{target}.jsonl").write_bytes((EXAMPLE / f"{name}.jsonl").read_bytes())

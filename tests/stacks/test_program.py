@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modules.vm_image import IMPORT_ENDED
+from modules.machines.vm_image import IMPORT_ENDED
 from tests.stacks.conftest import REPOSITORY, SHA512
 from tests.stacks.engine import PLAYBOOK_RUN, plain, texts_in_clear
 

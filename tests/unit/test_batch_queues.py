@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.batch_queues import FINE_TUNING, INFERENCE, BatchQueues, queues, render
-from modules.batch_queues_controller import FILE, NAMESPACE, UPSTREAM, WEBHOOKS, controller
-from modules.batch_queues_spec import COVERED, BatchQueuesSpec
-from modules.fine_tuning import FineTuningSpec
-from modules.fine_tuning import render as render_fine_tuning
+from modules.queues.batch_queues import FINE_TUNING, INFERENCE, BatchQueues, queues, render
+from modules.queues.batch_queues_controller import FILE, NAMESPACE, UPSTREAM, WEBHOOKS, controller
+from modules.queues.batch_queues_spec import COVERED, BatchQueuesSpec
+from modules.tuning.fine_tuning import FineTuningSpec
+from modules.tuning.fine_tuning import render as render_fine_tuning
 from sitewright.artifacts.container_recipe import ContainerRecipe
 from sitewright.artifacts.recipes import load_recipe
 from sitewright.site.files import REPOSITORY

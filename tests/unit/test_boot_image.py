@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from modules.boot_image import BootImageSpec
+from modules.nodes.boot_image import BootImageSpec
 
 VALID = {
     "name": "compute",

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 import yaml
 
-from modules import cloud_init
+from modules.machines import cloud_init
 
 KEY = "ssh-ed25519 AAAA operator"
 

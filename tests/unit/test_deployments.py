@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modules.serving import settings
+from modules.inference.serving import settings
 from tests.unit.golden import DATA
 
 RECORDED = sorted(DATA.glob("*/*/manifests.yaml"))

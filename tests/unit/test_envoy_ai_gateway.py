@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from modules.envoy_ai_gateway import RULES, UnsupportedError, render
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.envoy_ai_gateway import RULES, UnsupportedError, render
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from tests.unit.golden import cases, check
 
 BASE = "http://tiny.default.svc:8000/v1"

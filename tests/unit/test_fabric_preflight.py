@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from modules.fabric_preflight import ENTRY, FabricPreflightSpec, render
-from modules.fabric_preflight_entry import bus_bandwidth
+from modules.fabric.fabric_preflight import ENTRY, FabricPreflightSpec, render
+from modules.fabric.fabric_preflight_entry import bus_bandwidth
 from tests.unit.golden import cases, check
 
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.fine_tuning import PROGRAMS, FineTuningSpec, render
-from modules.vllm_pod import MAX_LORA_RANK, VllmServiceSpec
-from modules.vllm_service import render as render_service
+from modules.inference.vllm_pod import MAX_LORA_RANK, VllmServiceSpec
+from modules.inference.vllm_service import render as render_service
+from modules.tuning.fine_tuning import PROGRAMS, FineTuningSpec, render
 from sitewright.tuning.template import (
     CONFIG_MAP,
     GRACE,
@@ -55,10 +55,10 @@ def test_the_job_of_a_run_is_the_recorded_one(gpus):
 def test_the_program_that_trains_is_the_one_of_this_checkout():
     data = render(spec())[-1]["data"]
     assert {name: data[name] for name in PROGRAM} == PROGRAMS
-    assert MODULE.replace(".", "/") + ".py" in {f"modules/{name}" for name in PROGRAM}
+    assert MODULE.replace(".", "/") + ".py" in {f"modules/tuning/{name}" for name in PROGRAM}
     for name, text in PROGRAMS.items():
         compile(text, name, "exec")
-        for used in re.findall(r"from modules(?:\.| import )(\w+)", text):
+        for used in re.findall(r"from modules\.tuning(?:\.| import )(\w+)", text):
             assert f"{used}.py" in PROGRAM, f"{name} imports {used}, which no pod has"
     assert len(json.dumps(data)) < 900_000, "a ConfigMap holds 1 MiB"
 

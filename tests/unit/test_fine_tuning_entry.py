@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from modules import fine_tuning_data as data
-from modules import fine_tuning_entry as entry
-from modules import fine_tuning_files as files
+from modules.tuning import fine_tuning_data as data
+from modules.tuning import fine_tuning_entry as entry
+from modules.tuning import fine_tuning_files as files
 
 
 @pytest.fixture

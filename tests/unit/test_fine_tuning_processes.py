@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.fine_tuning_processes import status
+from modules.tuning.fine_tuning_processes import status
 
 REPOSITORY = Path(__file__).parents[2]
 WORKER = """
@@ -33,7 +33,7 @@ def start(place: Path, wait: float = 0.5, **ends: int) -> subprocess.Popen[str]:
         json.dumps({name.removeprefix("of_"): end for name, end in ends.items()})
     )
     program = (
-        "import pathlib, sys; from modules import fine_tuning_processes as p; "
+        "import pathlib, sys; from modules.tuning import fine_tuning_processes as p; "
         f"p.LEAVE_SECONDS = {wait}; sys.exit(p.launch('worker', pathlib.Path({str(place)!r})))"
     )
     variables = {"PYTHONPATH": f"{REPOSITORY}:{place}", "TRAIN_PROCESSES": "2"}

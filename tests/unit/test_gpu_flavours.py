@@ -4,11 +4,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.fine_tuning import FineTuningSpec
-from modules.fine_tuning import render as render_fine_tuning
-from modules.gpu_flavours import FLAVOURS, GB, GIB
-from modules.vllm_pod import VllmServiceSpec
-from modules.vllm_service import render
+from modules.inference.gpu_flavours import FLAVOURS, GB, GIB
+from modules.inference.vllm_pod import VllmServiceSpec
+from modules.inference.vllm_service import render
+from modules.tuning.fine_tuning import FineTuningSpec
+from modules.tuning.fine_tuning import render as render_fine_tuning
 from sitewright.lint.manifests import read
 from sitewright.lint.rules import lint
 from sitewright.site import load

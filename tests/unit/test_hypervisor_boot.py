@@ -8,7 +8,7 @@ from lab.hypervisor import boot, places
 from lab.hypervisor.api import CLAIM, IMAGE, NETWORK, SECRET, Key, Kind, Object
 from lab.hypervisor.pending import Pending
 from lab.hypervisor.quantity import parse, whole
-from modules.virtual_machine import VirtualMachineSpec, render
+from modules.machines.virtual_machine import VirtualMachineSpec, render
 
 KEY = Key("lab", "svc-cp")
 IMPORTED = {"conditions": [{"type": "Imported", "status": "True"}]}

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.kubernetes_cluster import KubernetesClusterSpec, render_kubeadm, render_rke2
+from modules.clusters.kubernetes_cluster import KubernetesClusterSpec, render_kubeadm, render_rke2
 from tests.unit.golden import DATA, cases, check
 
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from modules.vllm_pod import VllmServiceSpec
-from modules.vllm_service import render
+from modules.inference.vllm_pod import VllmServiceSpec
+from modules.inference.vllm_service import render
 from sitewright.cli import main
 from sitewright.lint.rules import RULES
 from sitewright.site.files import REPOSITORY
@@ -17,7 +17,7 @@ SHELL = "vllm serve /models/m \\\n  --tensor-parallel-size 2 --shutdown_timeout=
 
 
 def sound(**spec) -> list[dict]:
-    """What modules/vllm_service.py renders, which has nothing to be found."""
+    """What modules/inference/vllm_service.py renders, which has nothing to be found."""
     given = {
         "name": "chat",
         "image": "i@sha256:1",

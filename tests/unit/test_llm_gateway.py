@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.llm_gateway import KEYS, SETTINGS, SLACK_SECONDS, LlmGateway, render
-from modules.llm_gateway_config import LitellmConfig
-from modules.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway import KEYS, SETTINGS, SLACK_SECONDS, LlmGateway, render
+from modules.gateway.llm_gateway_config import LitellmConfig
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from tests.unit.golden import cases, check, without_digest
 from tests.unit.mock_engine import Engine
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from modules.llm_gateway_auth import Keys, Refused, allowed_models, check_request
+from modules.gateway.llm_gateway_auth import Keys, Refused, allowed_models, check_request
 
 KEY, NEXT_KEY, OTHER_KEY = "key-of-team-a-0123456", "next-of-team-a-0123456", "key-of-team-b-0123456"
 

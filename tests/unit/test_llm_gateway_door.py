@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from modules.llm_gateway_server import ENDED, HEALTH, PATHS, PERMITS, STARTED, Door
+from modules.gateway.llm_gateway_server import ENDED, HEALTH, PATHS, PERMITS, STARTED, Door
 
 BODY = 100
 CLOSE = {b"connection": b"close"}

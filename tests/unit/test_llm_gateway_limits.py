@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from modules import llm_gateway_counts as counts
-from modules import llm_gateway_outage as outage
-from modules.llm_gateway_counts import Counts, Limit
-from modules.llm_gateway_limits import Limits, OverLimit
-from modules.llm_gateway_outage import Outage
-from modules.llm_gateway_usage import Spent
+from modules.gateway import llm_gateway_counts as counts
+from modules.gateway import llm_gateway_outage as outage
+from modules.gateway.llm_gateway_counts import Counts, Limit
+from modules.gateway.llm_gateway_limits import Limits, OverLimit
+from modules.gateway.llm_gateway_outage import Outage
+from modules.gateway.llm_gateway_usage import Spent
 
 AWAY, BACK = "their store does not answer", "it answers again"
 TEAM = Limit(60, 20000, 8, 5_000_000, 2_592_000)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from modules.llm_gateway_metrics import Counted, serve
+from modules.gateway.llm_gateway_metrics import Counted, serve
 from tests.lab.gateway_program import free_port
 
 STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"),)

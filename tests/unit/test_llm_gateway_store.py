@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.llm_gateway import render as render_gateway
-from modules.llm_gateway_spec import LlmGatewaySpec
-from modules.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec, arguments, entries, render
+from modules.gateway.llm_gateway import render as render_gateway
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
+from modules.gateway.llm_gateway_store import LlmGatewayStore, LlmGatewayStoreSpec, arguments, entries, render
 from modules.spec import MEBI
 from tests.unit.golden import cases, check
 from tests.unit.mock_engine import Engine

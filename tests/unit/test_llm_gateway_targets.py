@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from modules.llm_gateway_targets import CONNECT_SECONDS, CONNECT_TRIES, one_connection_per_request
+from modules.gateway.llm_gateway_targets import CONNECT_SECONDS, CONNECT_TRIES, one_connection_per_request
 
 
 class Replicas:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from modules import llm_gateway_usage as usage
-from modules.llm_gateway_usage import Usage
+from modules.gateway import llm_gateway_usage as usage
+from modules.gateway.llm_gateway_usage import Usage
 
 PERIODS = {"weather": 3600}
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.load_balancer import LoadBalancerSpec, render
+from modules.clusters.load_balancer import LoadBalancerSpec, render
 from tests.unit.golden import DATA, cases, check
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pulumi
 import pytest
 
+from modules.machines.virtual_machine import VirtualMachine, VirtualMachineSpec
+from modules.machines.vm_image import VmImage, VmImageSpec
 from modules.manifest import Manifest, resource_type
 from modules.spec import quantity
-from modules.virtual_machine import VirtualMachine, VirtualMachineSpec
-from modules.vm_image import VmImage, VmImageSpec
 
 _SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"
 _CLAIMS = "harvesterhci.io/volumeClaimTemplates"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.node_identity import PROGRAMS, SERVICE, SIGNER, NodeIdentitySpec, render
+from modules.nodes.node_identity import PROGRAMS, SERVICE, SIGNER, NodeIdentitySpec, render
 from tests.unit.golden import cases, check, without_digest
 
 VALID = {"pools": ["gpu"], "smd": "http://10.77.0.1:27779", "bss": "http://10.77.0.1:27778"}
@@ -44,7 +44,7 @@ def test_what_the_pod_runs_needs_nothing_that_its_image_lacks():
             for one in filter(None, names):
                 assert one.partition(".")[0] in INSTALLED | sys.stdlib_module_names, f"{name} imports {one}"
                 if one.startswith("modules"):
-                    assert one.startswith(f"modules.{SERVICE.name}"), f"{name} imports {one}"
+                    assert one.startswith(f"modules.nodes.{SERVICE.name}"), f"{name} imports {one}"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.node_pool import NodePool, NodePoolSpec
+from modules.nodes.node_pool import NodePool, NodePoolSpec
 from sitewright.provider.openchami.kinds import BootConfiguration, CloudInitGroup, NodeGroup, Nodes
 
 NODE = {

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.platform import IMAGES, render
-from modules.platform_parts import PlatformSpec
+from modules.clusters.platform import IMAGES, render
+from modules.clusters.platform_parts import PlatformSpec
 from tests.unit.golden import DATA, check
 
 

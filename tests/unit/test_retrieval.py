@@ -7,10 +7,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.llm_gateway import render as render_gateway
-from modules.llm_gateway_spec import LlmGatewaySpec
-from modules.retrieval import FILES, HERE, PORT, PROGRAM, SETTINGS, SLACK_SECONDS, render
-from modules.retrieval_spec import RetrievalSpec
+from modules.gateway.llm_gateway import render as render_gateway
+from modules.gateway.llm_gateway_spec import LlmGatewaySpec
+from modules.retrieval.retrieval import FILES, HERE, PORT, PROGRAM, SETTINGS, SLACK_SECONDS, render
+from modules.retrieval.retrieval_spec import RetrievalSpec
 from tests.unit.golden import cases, check, without_digest
 
 MODEL = {
@@ -53,12 +53,13 @@ def test_the_pod_has_every_file_that_its_program_imports_and_none_of_the_operato
     assert set(data) == {"settings.json", *FILES}
     for name in FILES:
         imported = [
-            node.module
+            f"{node.module}.{one.name}" if node.module == "modules.retrieval" else node.module
             for node in ast.walk(ast.parse(data[name]))
             if isinstance(node, ast.ImportFrom) and node.module
+            for one in node.names
         ]
         ours = [module for module in imported if module.startswith(("modules.", "sitewright"))]
-        assert {f"{module.removeprefix('modules.')}.py" for module in ours} <= set(FILES), name
+        assert {f"{module.removeprefix('modules.retrieval.')}.py" for module in ours} <= set(FILES), name
     [volume] = [one for one in pod(spec())["volumes"] if one["name"] == "settings"]
     paths = {item["key"]: item["path"] for item in volume["configMap"]["items"]}
     assert paths["settings.json"] == "settings.json"

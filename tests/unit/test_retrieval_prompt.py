@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from modules.retrieval_passage import Passage
-from modules.retrieval_prompt import Refused, Size, fitted, question_of, with_passages
+from modules.retrieval.retrieval_passage import Passage
+from modules.retrieval.retrieval_prompt import Refused, Size, fitted, question_of, with_passages
 
 PASSAGES = [Passage(f"d{number}.md", number, f"word{number} " * 40, 1.0) for number in (1, 2, 3)]
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.serving_slo import ServingSloSpec, config, render, render_for_operator
-from modules.serving_slo_form import RUNBOOKS
-from modules.serving_slo_rules import Objective, rules
+from modules.slo.serving_slo import ServingSloSpec, config, render, render_for_operator
+from modules.slo.serving_slo_form import RUNBOOKS
+from modules.slo.serving_slo_rules import Objective, rules
 from sitewright.vllm_metrics import METRICS
 from tests.unit.golden import cases, check
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modules.vllm_pod import MAX_LORA_RANK
+from modules.inference.vllm_pod import MAX_LORA_RANK
 from sitewright.site.problems import SiteFileError
 from sitewright.tuning.recipe import MAX_RANK, Lora, Recipe, load
 from tests.unit import golden

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.virtual_machine import VirtualMachineSpec, render
+from modules.machines.virtual_machine import VirtualMachineSpec, render
 
 CASES = sorted((Path(__file__).parent.parent / "data" / "virtual_machine").iterdir())
 VALID = yaml.safe_load((CASES[-1] / "spec.yaml").read_text())

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from modules.vllm_connections import CloseAfterAnswer
+from modules.inference.vllm_connections import CloseAfterAnswer
 
 
 async def _stream(request):

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules.high_speed_net import ENVIRONMENT, MULTUS, Fabric, wire
-from modules.vllm_group_service import INDEX_LABEL, RENDEZVOUS_PORT, VllmGroupServiceSpec, render
+from modules.fabric.high_speed_net import ENVIRONMENT, MULTUS, Fabric, wire
+from modules.inference.vllm_group_service import INDEX_LABEL, RENDEZVOUS_PORT, VllmGroupServiceSpec, render
 from sitewright.lint.manifests import read
 from sitewright.lint.rules import lint
 from tests.unit.golden import cases, check

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from modules.llm_gateway_spec import Target
-from modules.vllm_router import PORT, VllmRouterSpec, render, router_name
+from modules.gateway.llm_gateway_spec import Target
+from modules.inference.vllm_router import PORT, VllmRouterSpec, render, router_name
 from tests.unit.golden import cases, check
 
 

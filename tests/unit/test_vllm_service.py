@@ -4,9 +4,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from modules import vllm_watchdog
-from modules.vllm_pod import BLADE_LABEL, SLACK_SECONDS, STOP, WATCHDOG, VllmServiceSpec
-from modules.vllm_service import priority_class, render
+from modules.inference import vllm_watchdog
+from modules.inference.vllm_pod import BLADE_LABEL, SLACK_SECONDS, STOP, WATCHDOG, VllmServiceSpec
+from modules.inference.vllm_service import priority_class, render
 from tests.unit.golden import cases, check
 
 GIB = 2**30
@@ -28,7 +28,7 @@ def pod(given: VllmServiceSpec) -> dict:
 
 
 def waits_before_the_end(container: dict) -> int:
-    """Seconds, as modules/vllm_stop.py is told them."""
+    """Seconds, as modules/inference/vllm_stop.py is told them."""
     command = container["lifecycle"]["preStop"]["exec"]["command"]
     assert command[:-1] == ["/e/bin/python", "-I", "-S", "-c", STOP, "8000"]
     return int(command[-1])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modules import vllm_stop
+from modules.inference import vllm_stop
 
 PROGRAM = Path(vllm_stop.__file__).read_text()
 SLEEPS = "import time; time.sleep(60)"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from modules import vllm_watchdog
-from modules.vllm_watchdog import PATIENCE, QUIET, seen
+from modules.inference import vllm_watchdog
+from modules.inference.vllm_watchdog import PATIENCE, QUIET, seen
 
 ENGINE = '{engine="0",model_name="tiny"}'
 

@@ -6,7 +6,7 @@ import pulumi
 import pytest
 from pydantic import ValidationError
 
-from modules.vm_image import IMPORT_ENDED, VmImageSpec, _storage_class, render
+from modules.machines.vm_image import IMPORT_ENDED, VmImageSpec, _storage_class, render
 
 CHECKSUM = "04d82f49fce0" + 116 * "0"
 VALID = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from modules.vm_network import HostNetworkSpec, VmNetworkSpec, render, render_host_network
+from modules.machines.vm_network import HostNetworkSpec, VmNetworkSpec, render, render_host_network
 
 VALID = {"name": "vlan100", "namespace": "prod", "cluster_network": "hsn", "vlan": 100, "cidr": "10.1.0.0/24"}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from modules.gpu_flavours import FLAVOURS, GB, OVERHEAD_PERCENT, Flavour
+from modules.inference.gpu_flavours import FLAVOURS, GB, OVERHEAD_PERCENT, Flavour
 from sitewright.site.checks.finding import Finding
 from sitewright.site.kubernetes_values import as_quantity
 from sitewright.site.model import Site

@@ -23,7 +23,7 @@ KUBELET_LABEL = re.compile(
 def labels(wanted: Mapping[str, str], xname: str) -> list[str]:
     """`key=value` of those that a kubelet may give itself. With another label of kubernetes.io it does not start; that
     is given through the API by who joins the pool. Source: k8s.io/kubelet pkg/apis/well_known_labels.go."""
-    # With its blade, x1000c0s0 of x1000c0s0b1n0: replicas of a model are spread over blades (modules/vllm_pod.py).
+    # With its blade, x1000c0s0 of x1000c0s0b1n0: replicas of a model are spread over these (modules/inference).
     found = {**wanted, "sitewright.dev/blade": re.sub(r"b\d+n\d+$", "", xname)}
     own = {key: value for key, value in found.items() if _own(key)}
     if left := sorted(found.keys() - own.keys()):

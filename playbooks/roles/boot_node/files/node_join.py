@@ -43,7 +43,7 @@ START_OVER_SECONDS = 600.0  # before: the provisioner may only be behind with wh
 
 
 class Refused(Exception):
-    """code: as modules/node_identity_service/refusals.py has them; empty where nobody answered."""
+    """code: as modules/nodes/node_identity_service/refusals.py has them; empty where nobody answered."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
