@@ -121,9 +121,9 @@ def _bare(runs: Runs, name: str, pod: dict, node) -> str:
     for data in {request["train"], request.get("evaluation")} - {None}:
         shutil.copyfile(runs.root / name / data, copy / data)
     (copy / "request.json").write_text(json.dumps(request | {"run": copy.name}))
-    (copy / "program/modules").mkdir(parents=True)
+    (copy / "program/modules/tuning").mkdir(parents=True)
     for file, text in PROGRAMS.items():
-        (copy / "program/modules" / file).write_text(text)
+        (copy / "program/modules/tuning" / file).write_text(text)
     container = pod["spec"]["containers"][0]
     python, _, module, there = container["command"]
     directory = there.replace(name, copy.name)
