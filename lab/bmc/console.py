@@ -71,7 +71,7 @@ HINTS: dict[Stage, str] = {
 }
 
 _ORDER = {stage: number for number, (stage, _) in enumerate(STAGES)}
-DETAIL = 120  # characters kept of a line
+DETAIL = 300  # characters kept of a line: the URL of a root has 100, and why it did not come is behind it
 # What moves the cursor and colours a terminal.
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|.)|[\x00-\x08\x0b-\x1f\x7f]")
 _IMAGE = re.compile(r"\bsitewright\.root=sha256:([0-9a-f]{64})")

@@ -60,6 +60,12 @@ def test_a_fault_is_an_error_in_the_stage_the_node_is_in(line: str, stage: str) 
     assert hint(reading.stage, reading.error)
 
 
+def test_the_reason_behind_a_long_url_is_kept() -> None:
+    url = f"http://images.site.example:8080/boot/{'a' * 64}/rootfs.squashfs"
+    line = f"[   12.345678] dracut-initqueue[512]: sitewright: {url}: no connection; attempt 3 of 100, again in 4.210 s"
+    assert after(LINES["initrd"], line).error.endswith("no connection; attempt 3 of 100, again in 4.210 s")
+
+
 def test_what_goes_on_has_no_error_any_more() -> None:
     fault = "sitewright: http://10.77.0.1:8080/x: the server answered 503; attempt 1 of 100, again in 1.234 s"
     assert after(LINES["initrd"], fault, LINES["root"]).error == ""
