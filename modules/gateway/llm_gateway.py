@@ -17,9 +17,12 @@ from modules.gateway import llm_gateway_config as litellm
 from modules.gateway import llm_gateway_store as store
 from modules.gateway.llm_gateway_spec import LlmGatewaySpec
 from modules.inference.serving import (
+    PRE_STOP_SECONDS,
     disruption_budget,
     ending,
+    followed,
     locked_down,
+    needs,
     open_to,
     open_to_watcher,
     pods_of,
@@ -32,11 +35,10 @@ from modules.inference.serving import (
 )
 from modules.inference.vllm_pod import PRIORITY_CLASS
 from modules.published import make
-from modules.spec import REVISIONS_KEPT, quantity
+from modules.spec import REVISIONS_KEPT
 from sitewright.site.names import POOL_LABEL
 
 PORT, METRICS_PORT = 4000, 9400
-PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 300  # 12 on two idle cores, most of it imports
 SETTINGS, KEYS, STORE = "/etc/gateway", "/run/gateway/keys", "/run/gateway/store"
@@ -202,7 +204,6 @@ def _pod(spec: LlmGatewaySpec) -> dict[str, Any]:
 
 
 def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
-    alive = {"httpGet": {"path": "/health/liveliness", "port": PORT}}
     return {
         "name": "litellm",
         "image": spec.image,
@@ -212,22 +213,9 @@ def _container(spec: LlmGatewaySpec) -> dict[str, Any]:
             {"name": "http", "containerPort": PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
         ],
-        # Native sleep: the image needs no shell.
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-        "startupProbe": {**alive, "periodSeconds": 2, "failureThreshold": START_SECONDS // 2},
-        "readinessProbe": {
-            "httpGet": {"path": "/health/readiness", "port": PORT},
-            "periodSeconds": 5,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
-        "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+        **followed(PORT, "/health/liveliness", "/health/readiness", START_SECONDS),
         "securityContext": locked_down(),
-        "resources": {
-            # No limit on CPU: throttling a serving process costs more than sharing.
-            "requests": {"cpu": "250m", "memory": quantity(spec.memory)},
-            "limits": {"memory": quantity(spec.memory)},
-        },
+        "resources": needs("250m", spec.memory),
         "volumeMounts": [
             {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
             {"name": "settings", "mountPath": SETTINGS, "readOnly": True},

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 import pulumi
 from pydantic import Field, model_validator
 
-from modules.inference.serving import locked_down, service, toleration, unprivileged
+from modules.inference.serving import locked_down, needs, service, toleration, unprivileged
 from modules.inference.vllm_pod import PRIORITY_CLASS
 from modules.published import make
 from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
@@ -151,10 +151,7 @@ def _container(spec: LlmGatewayStoreSpec) -> dict[str, Any]:
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 5},
         "livenessProbe": {**answers, "periodSeconds": 15, "failureThreshold": 4},
         "securityContext": locked_down(),
-        "resources": {
-            "requests": {"cpu": "50m", "memory": quantity(spec.memory)},
-            "limits": {"memory": quantity(spec.memory)},
-        },
+        "resources": needs("50m", spec.memory),
         "volumeMounts": [
             {"name": "secret", "mountPath": SECRET, "readOnly": True},
             {"name": "data", "mountPath": DATA},

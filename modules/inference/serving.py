@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from modules.spec import quantity
+
 NOBODY = 65534
+PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 WATCHER = "serving-slo"  # label of the component that reads metrics
 
 
@@ -53,6 +56,27 @@ def ending(grace: int) -> dict[str, Any]:
     processes it is another one, and just ends.
     """
     return {"terminationGracePeriodSeconds": grace, "shareProcessNamespace": True}
+
+
+def followed(port: int, alive: str, ready: str, start_seconds: int) -> dict[str, Any]:
+    """How a kubelet follows the server of a container, and ends it: not before nobody sends to it any more.
+
+    alive, ready: paths that it answers; start_seconds: from its start until it does.
+    """
+    lives, serves = ({"httpGet": {"path": path, "port": port}} for path in (alive, ready))
+    return {
+        # Native sleep: the image needs no shell.
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "startupProbe": {**lives, "periodSeconds": 2, "failureThreshold": start_seconds // 2},
+        "readinessProbe": {**serves, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
+        "livenessProbe": {**lives, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+    }
+
+
+def needs(cpu: str, memory: int) -> dict[str, Any]:
+    """Resources of a container. No limit on CPU: throttling a serving process costs more than sharing."""
+    amount = quantity(memory)
+    return {"requests": {"cpu": cpu, "memory": amount}, "limits": {"memory": amount}}
 
 
 def disruption_budget(name: str, namespace: str, labels: dict[str, str]) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from modules.inference.gpu_flavours import FLAVOURS, Flavour, FlavourName
-from modules.inference.serving import ending, open_to, toleration
+from modules.inference.serving import PRE_STOP_SECONDS, ending, open_to, toleration
 from modules.spec import DNS_LABEL, MEBI, TAINT, Model, quantity
 from sitewright.site.names import POOL_LABEL, model_name
 
 PORT = 8000
-PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 MIN_READY_SECONDS = 20  # a replica that dies of its first requests must not make way for the next
 BLADE_LABEL = "sitewright.dev/blade"  # xname of the blade: nodes of one lose power together

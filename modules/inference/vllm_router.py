@@ -12,9 +12,12 @@ import pulumi
 from pydantic import AfterValidator, Field
 
 from modules.inference.serving import (
+    PRE_STOP_SECONDS,
     disruption_budget,
     ending,
+    followed,
     locked_down,
+    needs,
     open_to_watcher,
     reads_pods,
     service,
@@ -25,12 +28,11 @@ from modules.inference.serving import (
 from modules.inference.vllm_pod import PORT as MODEL_PORT
 from modules.inference.vllm_pod import PRIORITY_CLASS
 from modules.published import make
-from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model, quantity
+from modules.spec import DNS_LABEL, MEBI, REVISIONS_KEPT, TAINT, Model
 from sitewright.site.names import POOL_LABEL, model_name
 
 PORT, METRICS_PORT = 8080, 29000
 COMPONENT = "vllm-router"  # its label
-PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 120  # 3 on an idle core
 Policy = Literal["consistent_hash", "power_of_two", "round_robin", "cache_aware"]
@@ -170,8 +172,6 @@ def _pod(spec: VllmRouterSpec) -> dict[str, Any]:
 def _container(spec: VllmRouterSpec) -> dict[str, Any]:
     metrics = ["--prometheus-host", "0.0.0.0", "--prometheus-port", str(METRICS_PORT)]
     listen = ["--host", "0.0.0.0", "--port", str(PORT), *metrics]
-    ready = {"httpGet": {"path": "/readiness", "port": PORT}}
-    alive = {"httpGet": {"path": "/liveness", "port": PORT}}
     return {
         "name": "router",
         "image": spec.image,
@@ -182,16 +182,10 @@ def _container(spec: VllmRouterSpec) -> dict[str, Any]:
             {"name": "http", "containerPort": PORT},
             {"name": "metrics", "containerPort": METRICS_PORT},
         ],
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-        "startupProbe": {**alive, "periodSeconds": 1, "failureThreshold": START_SECONDS},
         # Not ready without a replica: the gateway then says 503 instead of waiting.
-        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
-        "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+        **followed(PORT, "/liveness", "/readiness", START_SECONDS),
         "securityContext": locked_down(),
-        "resources": {
-            "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
-            "limits": {"memory": quantity(spec.memory)},
-        },
+        "resources": needs("100m", spec.memory),
         "volumeMounts": [
             {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},

@@ -12,9 +12,12 @@ import pulumi
 
 from modules.gateway.llm_gateway_spec import Target
 from modules.inference.serving import (
+    PRE_STOP_SECONDS,
     disruption_budget,
     ending,
+    followed,
     locked_down,
+    needs,
     pods_of,
     service,
     settings,
@@ -26,12 +29,11 @@ from modules.inference.serving import (
 from modules.inference.vllm_pod import PRIORITY_CLASS
 from modules.published import make
 from modules.retrieval.retrieval_spec import RetrievalModel, RetrievalSpec
-from modules.spec import REVISIONS_KEPT, quantity
+from modules.spec import REVISIONS_KEPT
 from sitewright.retrieval.versions import DIRECTORY
 from sitewright.site.names import POOL_LABEL
 
 PORT = 8000
-PRE_STOP_SECONDS = 15  # until every node has stopped sending to the pod
 SLACK_SECONDS = 30
 START_SECONDS = 120  # 3 on two idle cores
 COMPONENT = "retrieval"
@@ -150,29 +152,15 @@ def _pod(spec: RetrievalSpec) -> dict[str, Any]:
 
 
 def _container(spec: RetrievalSpec) -> dict[str, Any]:
-    alive = {"httpGet": {"path": "/health/live", "port": PORT}}
     return {
         "name": "retrieval",
         "image": spec.image,
         "command": [spec.python, "-m", PROGRAM],
         "env": [{"name": name, "value": value} for name, value in _environment(spec).items()],
         "ports": [{"name": "http", "containerPort": PORT}],
-        # Native sleep: the image needs no shell.
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-        "startupProbe": {**alive, "periodSeconds": 2, "failureThreshold": START_SECONDS // 2},
-        "readinessProbe": {
-            "httpGet": {"path": "/health/ready", "port": PORT},
-            "periodSeconds": 5,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
-        "livenessProbe": {**alive, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+        **followed(PORT, "/health/live", "/health/ready", START_SECONDS),
         "securityContext": locked_down(),
-        "resources": {
-            # No limit on CPU: throttling a serving process costs more than sharing.
-            "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
-            "limits": {"memory": quantity(spec.memory)},
-        },
+        "resources": needs("100m", spec.memory),
         "volumeMounts": [
             {"name": "shared", "mountPath": spec.shared_path, "readOnly": True},
             {"name": "settings", "mountPath": SETTINGS, "readOnly": True},

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from modules.inference.serving import (
     WATCHER,
     locked_down,
+    needs,
     open_to,
     service,
     settings,
@@ -225,10 +226,7 @@ def _container(spec: ServingSloSpec) -> dict[str, Any]:
             "failureThreshold": 4,
         },
         "securityContext": locked_down(),
-        "resources": {
-            "requests": {"cpu": "100m", "memory": quantity(spec.memory)},
-            "limits": {"memory": quantity(spec.memory)},
-        },
+        "resources": needs("100m", spec.memory),
         "volumeMounts": [
             {"name": "settings", "mountPath": SETTINGS, "readOnly": True},
             {"name": "data", "mountPath": DATA},
