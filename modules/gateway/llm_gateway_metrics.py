@@ -9,6 +9,9 @@ Mounted beside llm_gateway_server.py. `llm_gateway_requests_total` counts ended 
     failed      any other 5xx
     cut         a stream that ended before its end
     left        the client went first
+
+`llm_gateway_outcomes_total` counts them by outcome alone, and is there from the start with 0. Alerts read it: of a
+count that appears with 1, Prometheus sees no increase, so the first failure of each team and model would be nobody's.
 """
 
 import time
@@ -22,6 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+OUTCOMES = ("answered", "refused", "limited", "overloaded", "failed", "cut", "left")
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 TEAM, MODEL = "team", "model"  # in the request's state, where its key and its model were accepted
 END, ERROR = b"data: [DONE]", b'data: {"error"'
@@ -35,6 +39,11 @@ class Counted:
         self._ended = Counter(
             "llm_gateway_requests", "Ended requests", [TEAM, MODEL, "outcome"], registry=registry
         )
+        self._outcomes = Counter(
+            "llm_gateway_outcomes", "Ended requests of all teams", ["outcome"], registry=registry
+        )
+        for outcome in OUTCOMES:
+            self._outcomes.labels(outcome)
         self._first = Histogram(
             "llm_gateway_first_byte_seconds",
             "From the request to the first byte of its answer",
@@ -57,6 +66,7 @@ class Counted:
             self._open.dec()
             team, model = state.get(TEAM, ""), state.get(MODEL, "")
             self._ended.labels(team, model, answer.outcome).inc()
+            self._outcomes.labels(answer.outcome).inc()
             if answer.first is not None and answer.outcome != "refused":
                 self._first.labels(model).observe(answer.first)
 

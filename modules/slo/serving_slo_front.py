@@ -6,7 +6,8 @@ from modules.slo.serving_slo_form import BURNS, WINDOWS, burning, record, said
 from modules.slo.serving_slo_watched import GATEWAYS, MODELS, ROUTERS
 
 GOOD = 0.999  # of the requests that were in order end with a whole answer
-REQUESTS = "llm_gateway_requests_total"  # modules/gateway/llm_gateway_metrics.py
+# modules/gateway/llm_gateway_metrics.py
+REQUESTS, OUTCOMES = "llm_gateway_requests_total", "llm_gateway_outcomes_total"
 BAD, NOT_OURS = "failed|cut|overloaded", "refused|limited|left"
 RUNBOOK = "gateway-loses-requests.md"
 BEHIND, BEHIND_SECONDS = "llm_gateway_usage_behind_seconds", 300  # twice a second where all is well
@@ -67,5 +68,5 @@ def router_alert(model: str) -> dict[str, Any]:
 
 def _bad(window: str) -> str:
     """Share of the requests in order that got no whole answer."""
-    bad = f'sum(rate({REQUESTS}{{outcome=~"{BAD}"}}[{window}])) or vector(0)'
-    return f'({bad}) / (sum(rate({REQUESTS}{{outcome!~"{NOT_OURS}"}}[{window}])) > 0)'
+    bad = f'sum(rate({OUTCOMES}{{outcome=~"{BAD}"}}[{window}])) or vector(0)'
+    return f'({bad}) / (sum(rate({OUTCOMES}{{outcome!~"{NOT_OURS}"}}[{window}])) > 0)'

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from modules.gateway.llm_gateway_metrics import Counted, serve
+from modules.gateway.llm_gateway_metrics import OUTCOMES, Counted, serve
 from tests.lab.gateway_program import free_port
 
 STREAM = ((b"content-type", b"text/event-stream; charset=utf-8"),)
@@ -84,6 +84,15 @@ def test_a_request_is_counted_once_by_what_its_user_got(app, outcome):
     assert f'llm_gateway_requests_total{{model="",outcome="{outcome}",team=""}} 1.0' in text
     assert text.count("llm_gateway_requests_total{") == 1
     assert "llm_gateway_open_requests 0.0" in text
+    for one in OUTCOMES:
+        assert f'llm_gateway_outcomes_total{{outcome="{one}"}} {float(one == outcome)}\n' in text
+
+
+def test_each_outcome_is_there_before_it_happens():
+    """Otherwise its first time is no increase for Prometheus, and no alert fires."""
+    registry = CollectorRegistry()
+    Counted(answers(), registry)
+    assert generate_latest(registry).decode().count("llm_gateway_outcomes_total{") == len(OUTCOMES)
 
 
 def test_team_and_model_are_those_whose_key_and_name_were_accepted():

@@ -146,8 +146,7 @@ SITUATIONS = {
 
 
 def requests(outcome: str, values: str) -> dict[str, str]:
-    labels = f'team="climate",model="tiny",outcome="{outcome}"'
-    return {"series": f"llm_gateway_requests_total{{{labels}}}", "values": values}
+    return {"series": f'llm_gateway_outcomes_total{{outcome="{outcome}"}}', "values": values}
 
 
 def known(values: str) -> dict[str, str]:
