@@ -12,15 +12,18 @@ from tests.lab.user import Shell
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
-SUBMIT = (
-    f"sitewright tune submit tiny {EXAMPLE}/train.jsonl {EXAMPLE}/recipe.yaml"
-    f" --evaluation {EXAMPLE}/held-out.jsonl --queue demo"
-)
+RECIPE = f"{EXAMPLE}/recipe.yaml"
+LONG = 1000  # steps of a run that still trains when the urgent one is there; those of the example take 20 s
 KUEUE = "deployment kueue-controller-manager -n kueue-system"
 
 
-def submit(shell: Shell, name: str, more: str = "") -> str:
-    said = shell.must(f"{SUBMIT} --name {name} {more}", "was submitted")
+def command(name: str, recipe: str = RECIPE) -> str:
+    data = f"{EXAMPLE}/train.jsonl {recipe} --evaluation {EXAMPLE}/held-out.jsonl"
+    return f"sitewright tune submit tiny {data} --queue demo --name {name}"
+
+
+def submit(shell: Shell, name: str, more: str = "", recipe: str = RECIPE) -> str:
+    said = shell.must(f"{command(name, recipe)} {more}", "was submitted")
     return said.split(" was submitted")[0].splitlines()[-1]
 
 
@@ -43,8 +46,17 @@ def logged_steps(site, run: str) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()]
 
 
-def test_a_run_makes_way_and_goes_on_from_its_checkpoint(shell: Shell, site):
-    first = submit(shell, "first")
+@pytest.fixture
+def long_recipe(tmp_path: Path) -> str:
+    file = tmp_path / "recipe.yaml"
+    text = (Path(__file__).parents[2] / RECIPE).read_text()
+    assert "steps: 200" in text
+    file.write_text(text.replace("steps: 200", f"steps: {LONG}"))
+    return str(file)
+
+
+def test_a_run_makes_way_and_goes_on_from_its_checkpoint(shell: Shell, site, long_recipe: str):
+    first = submit(shell, "first", recipe=long_recipe)
     assert eventually(lambda: steps(shell, first) >= 25, 300), shell.must("sitewright tune list")
     second = submit(shell, "second")
     comes_to(shell, second, "queued", 60)
@@ -54,13 +66,13 @@ def test_a_run_makes_way_and_goes_on_from_its_checkpoint(shell: Shell, site):
     shell.must("sitewright tune list", f"{first} preempted: Preempted to accommodate {urgent}")
     shell.must(f"sitewright tune cancel {second}")
     shell.must(f"sitewright tune logs {urgent} --follow", "finished, step 200 of 200")
-    shell.must(f"sitewright tune logs {first} --follow", "finished, step 200 of 200")
+    shell.must(f"sitewright tune logs {first} --follow", f"finished, step {LONG} of {LONG}")
 
     starts = record(site, first)["starts"]
     assert len(starts) == 2
     assert starts[1]["resumed_from_step"] >= 20
     logged = logged_steps(site, first)
-    assert sorted(set(logged)) == list(range(1, 201))
+    assert sorted(set(logged)) == list(range(1, LONG + 1))
     repeated = len(logged) - len(set(logged))
     keep(Figure("tune.steps_repeated_after_preemption", repeated, "steps", 0))
     assert not repeated, "a step was trained twice: the checkpoint was not written in time"
@@ -73,7 +85,7 @@ def test_kueue_that_is_gone(shell: Shell, runbook):
     shell.must(
         "kubectl wait pod -n kueue-system -l control-plane=controller-manager --for=delete --timeout=60s"
     )
-    refused = f"{SUBMIT} --name late"
+    refused = command("late")
     assert eventually(lambda: "failed calling webhook" in shell.run(refused).stdout, 60)
     book.quotes("failed calling webhook", shell.run(refused).stdout)
     book.quotes("0/0", book.look(5))
