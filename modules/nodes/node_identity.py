@@ -1,8 +1,9 @@
 """Who a diskless node is: a service on each control plane that gives a node that boots a certificate of its name.
 
 A node has nothing of its own when it boots, so nothing that it says is believed. It gets a certificate because the
-provisioner knows its address, because it has just fetched its boot script, because no kubelet runs there yet, and once
-per boot. docs/node-identity.md says what that keeps out and what not.
+provisioner knows its address, because it has just fetched its boot script (or, where nobody notes that, has just said
+that it boots), because no kubelet runs there yet, and once per boot. docs/node-identity.md says what that keeps out and
+what not.
 """
 
 from collections.abc import Mapping
@@ -33,12 +34,15 @@ SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 class NodeIdentitySpec(Model):
     pools: tuple[str, ...] = Field(min_length=1, description="of this cluster; their groups in SMD")
     smd: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
-    bss: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
+    bss: str | None = Field(
+        pattern=r"^https?://\S+$",
+        description="base URL as the control plane reaches it; None: the site has boot-service, nodes give notice of boots",
+    )
     image: str = Field("", description="known once the registry is filled")
     has_token: bool = Field(False, description="the provisioner asks for a JWT")
     rke2: bool = Field(False, description="its nodes run RKE2's agent, and get what that joins with")
     boot_seconds: int = Field(
-        900, ge=60, le=86400, description="how long after its boot script a node may ask"
+        900, ge=60, le=86400, description="how long after its boot script, or its notice, a node may ask"
     )
     certificate_seconds: int = Field(
         7 * 86400, ge=3600, description="a kubelet renews its certificate when four fifths of this are over"
@@ -224,7 +228,7 @@ def _environment(spec: NodeIdentitySpec) -> list[dict[str, Any]]:
         "PORT": str(PORT),
         "NAMESPACE": spec.namespace,
         "SMD": spec.smd.rstrip("/"),
-        "BSS": spec.bss.rstrip("/"),
+        **({"BSS": spec.bss.rstrip("/")} if spec.bss else {}),
         "POOLS": ",".join(spec.pools),
         "BOOT_SECONDS": str(spec.boot_seconds),
         "CERTIFICATE_SECONDS": str(spec.certificate_seconds),

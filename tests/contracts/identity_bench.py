@@ -75,8 +75,13 @@ class Bench:
             f"{self.provisioner.urls['bss']}/boot/v1/bootscript", params=query, timeout=60
         ).raise_for_status()
 
+    def notice(self, number: int, replica: int = 0) -> httpx.Response:
+        """The node says that it boots, as its program does where there is no BSS."""
+        with self.as_node(number, replica) as client:
+            return client.post("/v1/boot")
+
     def as_node(self, number: int, replica: int = 0) -> httpx.Client:
-        transport = httpx.HTTPTransport(local_address=f"127.0.1.{number}", verify=self.trust)
+        transport = httpx.HTTPTransport(local_address=node(number).address, verify=self.trust)
         return httpx.Client(base_url=self.replicas[replica], transport=transport, timeout=60)
 
     @property
@@ -115,9 +120,10 @@ def request_for(name: str, group: str = "system:nodes", *arguments: str, key: Pa
 
 @contextlib.contextmanager
 def bench(
-    directory: Path, replicas: int = 2, per_minute: int = 100_000, rke2: bool = False
+    directory: Path, replicas: int = 2, per_minute: int = 100_000, rke2: bool = False, bss: bool = True
 ) -> Iterator[Bench]:
-    """rke2: the service has the Secret of an RKE2 cluster, in the directory `rke2` of the bench."""
+    """rke2: the service has the Secret of an RKE2 cluster, in the directory `rke2` of the bench. bss: False as on a
+    site with boot-service, where nodes give notice that they boot."""
     with contextlib.ExitStack() as started:
         provisioner = started.enter_context(Provisioner(directory / "provisioner.db"))
         _authority(directory)
@@ -133,6 +139,7 @@ def bench(
             directory, kubeconfig, provisioner, [f"https://127.0.0.1:{port}" for port in ports], kubelet_port
         )
         given = _rke2_secret(directory) if rke2 else {}
+        given |= {"BSS": provisioner.urls["bss"]} if bss else {}
         for number, port in enumerate(ports):
             started.enter_context(_service(made, number, port, per_minute, given))
         yield made
@@ -188,7 +195,6 @@ def _service(bench: Bench, number: int, port: int, per_minute: int, more: dict[s
         "KUBERNETES_SERVICE_HOST": server.partition(":")[0],
         "KUBERNETES_SERVICE_PORT": server.partition(":")[2],
         "SMD": bench.provisioner.urls["smd"],
-        "BSS": bench.provisioner.urls["bss"],
         "NAMESPACE": NAMESPACE,
         "POOLS": "gpu,more",
         "ADDRESS": "127.0.0.1",

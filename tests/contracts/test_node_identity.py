@@ -166,6 +166,11 @@ def test_a_node_that_has_not_booted_gets_none(service: Bench):
     assert refusal(ask(service, 9, request_for(own(9)))) == (403, "stale-boot")
 
 
+def test_where_bss_notes_boots_a_node_cannot_say_that_it_boots(service: Bench):
+    assert service.notice(14).status_code == 404
+    assert refusal(ask(service, 14, request_for(own(14)))) == (403, "stale-boot")
+
+
 def test_a_boot_of_long_ago_does_not_count(service: Bench):
     service.boot(10)
     store = service.provisioner.store

@@ -1,4 +1,4 @@
-"""The cluster's side: one claim per boot, and a certificate that its own signer makes.
+"""The cluster's side: one claim per boot, notices of boots, and a certificate that its own signer makes.
 
 Source: Kubernetes API reference, Lease and CertificateSigningRequest.
 """
@@ -18,18 +18,20 @@ from modules.nodes.node_identity_service.refusals import ALREADY_ISSUED, TRY_AGA
 
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 EPOCH = "sitewright.dev/boot-epoch"
+NOTICE = "boot-notice-"  # before the xname, which alone is the name of a claim
 ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
 POLL_SECONDS, SIGN_SECONDS = 0.1, 20.0
 
 
 class Cluster:
-    """http: a client whose base URL is that of the API server. namespace: of the claims.
+    """http: a client whose base URL is that of the API server. namespace: of the claims and notices.
 
     lifetime: of a certificate, in seconds; a kubelet renews its own before it ends.
     """
 
     def __init__(self, http: httpx.AsyncClient, namespace: str, lifetime: int) -> None:
-        self._http, self._namespace, self._lifetime = http, namespace, lifetime
+        self._http, self._lifetime = http, lifetime
+        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
     async def claim(self, xname: str, epoch: int, digest: str) -> None:
         """Take the one certificate of this boot for this request; the request that has it may ask again.
@@ -38,33 +40,50 @@ class Cluster:
         replica, the API server lets one win.
         Raises: Refused where another request of this boot was first.
         """
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases"
+        before = await self._lease(xname)
+        if before is not None and _epoch(before) >= epoch:
+            if before["spec"]["holderIdentity"] == digest:
+                return
+            raise Refused(ALREADY_ISSUED, f"{xname} got its certificate for this boot already")
+        if not await self._write(xname, epoch, digest, before):
+            await self._lost(xname, digest)
+
+    async def _lost(self, xname: str, digest: str) -> None:
+        """Somebody else wrote at the same moment: perhaps for the very same request, through another replica."""
+        winner = (await self._call("GET", f"{self._leases}/{xname}")).json()
+        if winner["spec"]["holderIdentity"] != digest:
+            raise Refused(ALREADY_ISSUED, f"{xname} got its certificate for this boot already")
+
+    async def note_boot(self, xname: str, epoch: int) -> None:
+        """Where two are noted at the same moment, one of the times stays: either is right."""
+        name = NOTICE + xname
+        await self._write(name, epoch, xname, await self._lease(name))
+
+    async def noted_boot(self, xname: str) -> int:
+        """When a boot of the node was noted last, in Unix time; 0 for never."""
+        lease = await self._lease(NOTICE + xname)
+        return 0 if lease is None else _epoch(lease)
+
+    async def _lease(self, name: str) -> dict[str, Any] | None:
+        """None where there is no such Lease."""
+        found = await self._call("GET", f"{self._leases}/{name}", accept=(200, 404))
+        return None if found.status_code == 404 else found.json()
+
+    async def _write(self, name: str, epoch: int, holder: str, before: dict[str, Any] | None) -> bool:
+        """before: the Lease as it was read; None makes it. Returns: whether nobody wrote it meanwhile."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease: dict[str, Any] = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": xname, "annotations": {EPOCH: str(epoch)}},
-            "spec": {"holderIdentity": digest, "acquireTime": now},
+            "metadata": {"name": name, "annotations": {EPOCH: str(epoch)}},
+            "spec": {"holderIdentity": holder, "acquireTime": now},
         }
-        known = await self._call("GET", f"{path}/{xname}", accept=(200, 404))
-        if known.status_code == 404:
-            done = await self._call("POST", path, lease, accept=(201, 409))
+        if before is None:
+            done = await self._call("POST", self._leases, lease, accept=(201, 409))
         else:
-            before = known.json()
-            if int(before["metadata"]["annotations"][EPOCH]) >= epoch:
-                if before["spec"]["holderIdentity"] == digest:
-                    return
-                raise Refused(ALREADY_ISSUED, f"{xname} got its certificate for this boot already")
             lease["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
-            done = await self._call("PUT", f"{path}/{xname}", lease, accept=(200, 409))
-        if done.status_code == 409:
-            await self._lost(f"{path}/{xname}", xname, digest)
-
-    async def _lost(self, path: str, xname: str, digest: str) -> None:
-        """Somebody else wrote at the same moment: perhaps for the very same request, through another replica."""
-        winner = (await self._call("GET", path)).json()
-        if winner["spec"]["holderIdentity"] != digest:
-            raise Refused(ALREADY_ISSUED, f"{xname} got its certificate for this boot already")
+            done = await self._call("PUT", f"{self._leases}/{name}", lease, accept=(200, 409))
+        return done.status_code != 409
 
     async def sign(self, xname: str, epoch: int, digest: str, pem: str) -> str:
         """The certificate in PEM. Asked again for the same request, it gives the same one."""
@@ -120,6 +139,10 @@ class Cluster:
         if answer.status_code not in accept:
             raise Refused(TRY_AGAIN, f"the API server answers {method} {path} with {answer.status_code}")
         return answer
+
+
+def _epoch(lease: dict[str, Any]) -> int:
+    return int(lease["metadata"]["annotations"][EPOCH])
 
 
 class ServiceAccount(httpx.Auth):

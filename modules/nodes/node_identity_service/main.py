@@ -2,8 +2,9 @@
 
 `GET /v1/node` gives `{"xname", "address"}` of whoever asks; `POST /v1/certificate`, with a request in PEM as its body,
 gives `{"certificate"}`. In an RKE2 cluster `GET /v1/rke2`, asked with that certificate as the client's own, gives
-`{"agent_token", "node_password"}`. A refusal is `{"code", "reason"}`, see refusals.py. Each decision is one JSON line
-of the log.
+`{"agent_token", "node_password"}`. Where the provisioner does not note who fetches a boot script, a node first says
+that it boots, with an empty `POST /v1/boot`, and is told `{"xname", "booted"}`, in Unix seconds. A refusal is
+`{"code", "reason"}`, see refusals.py. Each decision is one JSON line of the log.
 """
 
 import hashlib
@@ -21,10 +22,11 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from modules.nodes.node_identity_service.boot_notices import Notices
 from modules.nodes.node_identity_service.cluster import Cluster, api_of_this_machine
 from modules.nodes.node_identity_service.decision import KUBELET_PORT, Rules
 from modules.nodes.node_identity_service.peers import PEERS, WithPeer
-from modules.nodes.node_identity_service.provisioner import Provisioner
+from modules.nodes.node_identity_service.provisioner import Answers, FetchedScripts, Provisioner
 from modules.nodes.node_identity_service.refusals import (
     RETRY_AFTER,
     STATUS,
@@ -88,9 +90,22 @@ def build(rules: Rules, limiter: Limiter, rke2: Rke2 | None) -> FastAPI:
         _log(request, "granted", xname=granted.xname, boot=granted.epoch, certificate=digest)
         return {"certificate": granted.certificate}
 
+    if isinstance(rules.boots, Notices):
+        _take_notices(app, rules, limiter, rules.boots)
     if rke2 is not None:
         _hand_out(app, rules, limiter, rke2)
     return app
+
+
+def _take_notices(app: FastAPI, rules: Rules, limiter: Limiter, notices: Notices) -> None:
+    @app.post("/v1/boot")
+    async def boot(request: Request) -> dict[str, str | int]:
+        address = _address(request)
+        limiter.count(address)
+        xname = await rules.starting(address)
+        booted = await notices.note(xname)
+        _log(request, "noted", xname=xname, boot=booted)
+        return {"xname": xname, "booted": booted}
 
 
 def _hand_out(app: FastAPI, rules: Rules, limiter: Limiter, rke2: Rke2) -> None:
@@ -130,10 +145,16 @@ def main() -> None:
     """Serve with the settings of the environment, which modules/nodes/node_identity.py writes, until ended."""
     given = os.environ
     outside = httpx.AsyncClient(timeout=5, limits=httpx.Limits(max_connections=32))
-    provisioner = Provisioner(outside, given["SMD"], given["BSS"], given.get("PROVISIONER_TOKEN_FILE"))
+    answers = Answers(outside, given.get("PROVISIONER_TOKEN_FILE"))
     cluster = Cluster(api_of_this_machine(), given["NAMESPACE"], int(given["CERTIFICATE_SECONDS"]))
-    port = int(given.get("KUBELET_PORT", KUBELET_PORT))
-    rules = Rules(provisioner, cluster, tuple(given["POOLS"].split(",")), int(given["BOOT_SECONDS"]), port)
+    rules = Rules(
+        provisioner=Provisioner(answers, given["SMD"]),
+        boots=FetchedScripts(answers, given["BSS"]) if "BSS" in given else Notices(cluster),
+        cluster=cluster,
+        pools=tuple(given["POOLS"].split(",")),
+        boot_seconds=int(given["BOOT_SECONDS"]),
+        kubelet_port=int(given.get("KUBELET_PORT", KUBELET_PORT)),
+    )
     rke2 = Rke2(Path(given["RKE2_SECRETS"])) if "RKE2_SECRETS" in given else None
     uvicorn.run(
         build(rules, Limiter(int(given["REQUESTS_PER_MINUTE"])), rke2),
