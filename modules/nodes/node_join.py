@@ -42,9 +42,11 @@ def settings(
     taints: Sequence[str],
     memory: NodeMemory,
     rke2: Rke2Join | None = None,
+    boot_notice: bool = False,
 ) -> str:
     """JSON, the same for all nodes of a pool. identity: URLs of the service that signs. rke2: of a cluster of that
-    distribution, whose nodes get token and password from that service too."""
+    distribution, whose nodes get token and password from that service too. boot_notice: whether a node has to say there
+    that it boots, since the provisioner does not know."""
     found = {
         "endpoint": endpoint,
         "ca_certificate": ca_certificate.strip() + "\n",
@@ -61,6 +63,7 @@ def settings(
             },
         },
         **({} if rke2 is None else {"rke2": _rke2(rke2)}),
+        **({"boot_notice": True} if boot_notice else {}),
     }
     return json.dumps(found, indent=2, sort_keys=True)
 

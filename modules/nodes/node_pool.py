@@ -46,6 +46,9 @@ class NodePoolSpec(Model):
     )
     memory: node_join.NodeMemory
     rke2: node_join.Rke2Join | None = Field(None, description="of a cluster of this distribution")
+    boot_notice: bool = Field(
+        False, description="nodes say that they boot, since the provisioner does not know"
+    )
     ssh_public_key: str
     provisioner: ProvisionerAccess
     bmc: BmcAccess
@@ -81,6 +84,7 @@ class NodePool(pulumi.ComponentResource):
                 spec.taints,
                 spec.memory,
                 spec.rke2,
+                spec.boot_notice,
             )
         )
         declared = self._declared(spec, environment, pulumi.Output.from_input(boot), settings)

@@ -10,6 +10,7 @@ from sitewright.site import Cluster, Pool, Site
 
 def join_facts(site: Site, pool: Pool) -> dict[str, Any]:
     """Arguments of modules.nodes.node_join.settings, but for endpoint and authority, which the cluster has itself."""
+    assert site.provisioner is not None  # a site with pools has one
     cluster = site.cluster(pool.cluster)
     budget = site.memory_budget(pool)
     return {
@@ -20,6 +21,7 @@ def join_facts(site: Site, pool: Pool) -> dict[str, Any]:
         "taints": tuple(map(str, pool.taints)),
         "memory": NodeMemory(**{name: getattr(budget, name) for name in NodeMemory.model_fields}),
         "rke2": _rke2(site, cluster),
+        "boot_notice": site.provisioner.bss is None,
     }
 
 

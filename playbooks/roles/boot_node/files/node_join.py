@@ -2,9 +2,10 @@
 """Gets this boot's identity and writes the kubelet's files; the kubelet starts once this has ended.
 
 Reads /etc/kubernetes/node-join.json, which cloud-init wrote: endpoint, ca_certificate, identity (URLs of the service
-on the control planes), labels, taints, kubelet, memory, and in an RKE2 cluster rke2. Nothing of it is secret: the key
-is made here, and stays here. It asks until it is answered, since a node waits for its control plane and not the other
-way round. A boot that took so long that it counts no more, or whose certificate somebody else has, is started over.
+on the control planes), labels, taints, kubelet, memory, in an RKE2 cluster rke2, and boot_notice where it has to say
+there first that it boots. Nothing of it is secret: the key is made here, and stays here. It asks until it is answered,
+since a node waits for its control plane and not the other way round. A boot that took so long that it counts no more,
+or whose certificate somebody else has, is started over.
 Runs with what Python itself brings: it is in the image of every node.
 """
 
@@ -37,6 +38,7 @@ from node_files import (
 
 SETTINGS = ROOT / "etc/kubernetes/node-join.json"
 NODE = ROOT / "etc/kubernetes/node.json"
+NOTICE = ROOT / "etc/kubernetes/boot-notice.json"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 START_OVER = ("stale-boot", "already-issued")
 START_OVER_SECONDS = 600.0  # before: the provisioner may only be behind with what it knows
@@ -58,6 +60,8 @@ def main() -> None:
     if of_rke2:
         node_rke2.check(settings)
     if not (NODE.exists() and CERTIFICATE.exists()):
+        if settings.get("boot_notice"):
+            patiently("boot notice", lambda: give_notice(urls))
         patiently("certificate", lambda: get_identity(urls))
     if of_rke2:
         patiently("token", lambda: get_secrets(urls))
@@ -86,6 +90,14 @@ def patiently(what: str, get: Callable[[], None]) -> None:
 
 def trusted() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(CA))
+
+
+def give_notice(urls: list[str]) -> None:
+    """Once per boot, as far as is known here: where an answer was lost, a second notice counts as the first."""
+    if NOTICE.exists():
+        return
+    trust = trusted()
+    write(NOTICE, json.dumps(in_turn(urls, lambda url: ask(f"{url}/v1/boot", trust, b""))), 0o644)
 
 
 def get_identity(urls: list[str]) -> None:
@@ -132,6 +144,7 @@ def request_for(xname: str) -> bytes:
 
 
 def ask(url: str, trust: ssl.SSLContext, body: bytes | None = None) -> Any:
+    """body: of a POST, which may be empty; None: a GET. Raises: Refused."""
     try:
         with urllib.request.urlopen(url, body, timeout=30, context=trust) as answer:
             return json.load(answer)
