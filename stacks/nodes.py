@@ -100,12 +100,12 @@ def _pool(
 
 def _identity(site: Site, cluster: ClusterHandle) -> list[pulumi.Resource]:
     """What gives the nodes of a cluster their identity when they boot."""
-    assert site.provisioner is not None and site.provisioner.bss is not None  # the check of proof of boot
+    assert site.provisioner is not None
     provisioner = site.provisioner
     spec = NodeIdentitySpec(
         pools=tuple(pool.name for pool in site.pools if pool.cluster == cluster.name),
         smd=provisioner.smd,
-        bss=site.provisioner.bss,
+        bss=provisioner.bss,
     )
     token = provisioner_token(site)
     return NodeIdentity(

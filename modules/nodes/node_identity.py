@@ -36,7 +36,7 @@ class NodeIdentitySpec(Model):
     smd: str = Field(pattern=r"^https?://\S+$", description="base URL as the control plane reaches it")
     bss: str | None = Field(
         pattern=r"^https?://\S+$",
-        description="base URL as the control plane reaches it; None: the site has boot-service, nodes give notice of boots",
+        description="base URL as the control plane reaches it; None: boot-service, nodes give notice of boots",
     )
     image: str = Field("", description="known once the registry is filled")
     has_token: bool = Field(False, description="the provisioner asks for a JWT")

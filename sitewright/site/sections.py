@@ -164,7 +164,7 @@ class Provisioner(Model):
     bss: Url | None = None
     """OpenCHAMI BSS, which gives out boot scripts; one of bss and boot_service is REQUIRED"""
     boot_service: Url | None = None
-    """OpenCHAMI boot-service, the successor of BSS; refused where there are pools, whose nodes need BSS to join"""
+    """OpenCHAMI boot-service, the successor of BSS; nodes then say themselves that they boot, which is a warning"""
     cloud_init: BootUrl
     """OpenCHAMI cloud-init server, as nodes reach it"""
     pcs: Url | None = None

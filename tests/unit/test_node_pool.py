@@ -105,6 +105,14 @@ def test_a_release_is_told_what_gives_out_boot_scripts():
     assert variables["boot_service"] == told["boot_service"] and "bss" not in variables
 
 
+def test_nodes_are_told_to_give_notice_of_their_boots_only_where_they_have_to():
+    told = [
+        json.loads(made["join-gpu"]["variables"]["settings"]) for made in (runs(boot_notice=True), runs())
+    ]
+    assert told[0].pop("boot_notice") is True
+    assert told[0] == told[1]
+
+
 def test_the_pools_kernel_arguments_come_after_those_of_the_image():
     boot = runs()["gpu-boot"]
     assert (boot["kernel"], boot["initrd"]) == ("http://k", "http://i")

@@ -1,4 +1,6 @@
-"""Images that a node could not hold while it boots."""
+"""What is legal about booting, and told all the same."""
+
+import re
 
 import pytest
 
@@ -61,3 +63,26 @@ def test_a_site_that_signs_no_image_is_warned(tmp_path):
     (tmp_path / "base.yaml").write_text(text.replace(", signing_key: images.key", ""))
     [warning] = load(tmp_path / "base.yaml").warnings
     assert "image_server: no signing_key: boot images are not signed" in str(warning)
+
+
+BSS = '"http://10.1.0.1:27778"'
+
+
+def test_a_site_without_bss_is_told_what_its_nodes_prove_less(tmp_path):
+    text = BASE.read_text()
+    assert f"bss: {BSS}" in text
+    (tmp_path / "base.yaml").write_text(text.replace(f"bss: {BSS}", f"boot_service: {BSS}"))
+    [warning] = load(tmp_path / "base.yaml").warnings
+    assert (
+        "provisioner.boot_service: keeps no record of fetched boot scripts, so nodes say themselves"
+        in str(warning)
+    )
+    assert "docs/node-identity.md, Without BSS" in str(warning)
+    assert "\n\n## Without BSS\n" in (REPOSITORY / "docs/node-identity.md").read_text()
+
+
+def test_a_site_without_bss_and_without_pools_has_nothing_to_prove(tmp_path):
+    text = BASE.read_text().replace(f"bss: {BSS}", f"boot_service: {BSS}")
+    kept = re.sub(r"(?ms)^(pools|services|boot_images):.*?(?=^\S|\Z)", "", text)
+    (tmp_path / "base.yaml").write_text(kept)
+    assert load(tmp_path / "base.yaml").warnings == ()

@@ -32,12 +32,11 @@ def check(site: Site) -> Iterator[Finding]:
 def _proof_of_boot(site: Site) -> Iterator[Finding]:
     """Every pool joins by the identity service (docs/node-identity.md)."""
     if site.pools and site.provisioner is not None and site.provisioner.boot_service is not None:
-        pools = ", ".join(repr(pool.name) for pool in site.pools)
         message = (
-            f"the nodes of {pools} join by the identity service, which asks BSS when a node fetched its boot script, "
-            "and boot-service keeps no record of that; a site with pools needs provisioner.bss instead"
+            "keeps no record of fetched boot scripts, so nodes say themselves that they boot, and only the log of "
+            "node-identity shows that somebody took a node's name while it was off; docs/node-identity.md, Without BSS"
         )
-        yield Finding(("provisioner", "boot_service"), message)
+        yield Finding(("provisioner", "boot_service"), message, warning=True)
 
 
 def _seed(argument: str, loc: Loc) -> Iterator[Finding]:
