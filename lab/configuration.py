@@ -128,7 +128,7 @@ def write(plan: LabPlan) -> dict[str, Path]:
     for name, text in texts.items():
         (directory / f"{name}.conf").write_text(text)
     if plan.site.emulated_nodes and plan.site.provisioner:
-        network_boot.write(str(plan.site.provisioner.bss))
+        network_boot.write(plan.site.provisioner.boot_script)
     return {name: directory / f"{name}.conf" for name in texts}
 
 

@@ -1,9 +1,9 @@
 """What firmware that boots from the network is given: iPXE over TFTP, and the first script for iPXE.
 
-firmware ─DHCP, TFTP→ iPXE ─DHCP, TFTP→ first script ─HTTP→ the node's own script at BSS
+firmware ─DHCP, TFTP→ iPXE ─DHCP, TFTP→ first script ─HTTP→ the node's own script at the provisioner
 
-The first script is ours, and not BSS's address itself: firmware that is left by an iPXE without a script looks for
-a disk and stops, and a node is to wait for its provisioner.
+The first script is ours, and not the provisioner's address itself: firmware that is left by an iPXE without a script
+looks for a disk and stops, and a node is to wait for its provisioner.
 Source: dnsmasq(8); RFC 4578 (architecture of the client: 7 is x86-64 UEFI); iPXE says that it is one in option 175.
 """
 
@@ -36,16 +36,16 @@ def dnsmasq_lines(interface: str, macs: Iterable[str]) -> list[str]:
     ]
 
 
-def write(bss: str) -> None:
-    """Put both files where TFTP serves them. bss: URL of BSS, as nodes reach it."""
+def write(boot_script: str) -> None:
+    """Put both files where TFTP serves them. boot_script: URL that nodes ask for theirs, with `?mac=`."""
     directory().mkdir(parents=True, exist_ok=True)
     shutil.copyfile(IPXE, directory() / IPXE.name)
-    (directory() / FIRST_SCRIPT).write_text(first_script(bss))
+    (directory() / FIRST_SCRIPT).write_text(first_script(boot_script))
 
 
-def first_script(bss: str) -> str:
+def first_script(boot_script: str) -> str:
     """netX is the card that iPXE itself was loaded by."""
-    url = f"{bss.rstrip('/')}/boot/v1/bootscript?mac=${{netX/mac}}"
+    url = f"{boot_script}?mac=${{netX/mac}}"
     return f"""#!ipxe
 :ask
 chain --autofree {url} ||

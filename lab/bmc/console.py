@@ -58,7 +58,7 @@ HINTS: dict[Stage, str] = {
     "firmware": "The firmware got no address, or no boot program over TFTP. `sitewright lab logs dhcp` shows who asked"
     " and what was sent; the MAC address must be the one of the site file.",
     "ipxe": "iPXE got no address or no script. `sitewright lab logs dhcp` shows who asked and what was sent.",
-    "script": "BSS gave no boot script. `sitewright lab status` shows whether the provisioner runs;"
+    "script": "The provisioner gave no boot script. `sitewright lab status` shows whether the provisioner runs;"
     " `pulumi up --refresh` declares again what it lost.",
     "kernel": "Kernel or initial root do not come. `sitewright lab status` shows whether the image server runs;"
     " `pulumi up --refresh` publishes again what it lost.",

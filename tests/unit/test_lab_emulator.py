@@ -69,8 +69,8 @@ def test_the_nodes_that_the_site_file_names_boot_by_dhcp_and_tftp(plan: LabPlan,
     assert "dhcp-boot=tag:network-boot,tag:ipxe,first.ipxe" in lines
 
 
-def test_the_first_script_asks_bss_by_mac_until_it_answers(plan: LabPlan) -> None:
-    script = network_boot.first_script("http://10.77.0.1:27778/")
+def test_the_first_script_asks_by_mac_until_it_is_answered(plan: LabPlan) -> None:
+    script = network_boot.first_script("http://10.77.0.1:27778/boot/v1/bootscript")
     assert script.startswith("#!ipxe\n")
     assert "chain --autofree http://10.77.0.1:27778/boot/v1/bootscript?mac=${netX/mac} ||\n" in script
     assert script.rstrip().endswith("goto ask")
