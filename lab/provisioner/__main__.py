@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 
 from lab import paths
-from lab.provisioner import boot_service, bss, cloud_init, pcs, smd
+from lab.provisioner import boot_service, boot_service_copies, bss, cloud_init, pcs, smd
 from lab.provisioner.serve import Address, Servers, listen
 from lab.provisioner.store import Store
 from sitewright.errors import SitewrightError
@@ -24,8 +24,8 @@ from sitewright.site.sections import Provisioner
 
 BOOT_SERVICE_PORT = 27776
 PCS_PORT = 28007
-# The real server looks at SMD once a minute. A lab that waits a minute for each new node teaches nothing.
-CLOUD_INIT_REFRESH_SECONDS = 2.0
+# The real ones look at SMD once a minute and every five minutes. A lab that waits that long for a node teaches nothing.
+REFRESH_SECONDS = 2.0
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def applications(site: Site) -> dict[Address, FastAPI]:
     host = _address(urls.smd)[0]
     return {
         _address(urls.smd): smd.build(store),
-        _address(urls.cloud_init): cloud_init.build(store, urls.cloud_init, CLOUD_INIT_REFRESH_SECONDS),
+        _address(urls.cloud_init): cloud_init.build(store, urls.cloud_init, REFRESH_SECONDS),
         **_boot_scripts(urls, store),
         (host, PCS_PORT): pcs.build(bmc, lambda: list(nodes)),
     }
@@ -73,7 +73,8 @@ def applications(site: Site) -> dict[Address, FastAPI]:
 
 def _boot_scripts(urls: Provisioner, store: Store) -> dict[Address, FastAPI]:
     if urls.bss is None:
-        return {_address(urls.boots): boot_service.build(store)}
+        app = boot_service_copies.keep(boot_service.build(store), store, REFRESH_SECONDS)
+        return {_address(urls.boots): app}
     beside = (_address(urls.smd)[0], BOOT_SERVICE_PORT)
     return {
         _address(urls.bss): bss.build(store, urls.bss, urls.cloud_init),

@@ -36,7 +36,7 @@ def _failed(status: int, message: str) -> Response:
     return answer({"error": message, "code": status}, status)
 
 
-def _kind(collection: str) -> str:
+def kind_of(collection: str) -> str:
     return f"boot-service-{collection}"
 
 
@@ -48,7 +48,7 @@ def _native_routes(app: FastAPI, store: Store) -> None:
     async def list_all(collection: str) -> Response:
         if collection not in KINDS:
             return text("404 page not found\n", 404)
-        return answer(store.all(_kind(collection)))
+        return answer(store.all(kind_of(collection)))
 
     @app.post("/{collection}")
     async def create(collection: str, request: Request) -> Response:
@@ -62,12 +62,12 @@ def _native_routes(app: FastAPI, store: Store) -> None:
 
     @app.get("/{collection}/{uid}")
     async def get(collection: str, uid: str) -> Response:
-        resource = store.get(_kind(collection), uid)
+        resource = store.get(kind_of(collection), uid)
         return answer(resource) if resource else _failed(404, f"{uid} not found")
 
     @app.put("/{collection}/{uid}")
     async def replace(collection: str, uid: str, request: Request) -> Response:
-        resource = store.get(_kind(collection), uid)
+        resource = store.get(kind_of(collection), uid)
         if resource is None:
             return _failed(404, f"{uid} not found")
         try:
@@ -75,11 +75,11 @@ def _native_routes(app: FastAPI, store: Store) -> None:
             _check(collection, spec)
         except ValueError as error:
             return _failed(400, f"validation failed: {error}")
-        return answer(_update(store, collection, resource, spec))
+        return answer(update(store, collection, resource, spec))
 
     @app.delete("/{collection}/{uid}")
     async def delete(collection: str, uid: str) -> Response:
-        if not store.delete(_kind(collection), uid):
+        if not store.delete(kind_of(collection), uid):
             return _failed(404, f"{uid} not found")
         return answer({"message": f"{KINDS[collection]} deleted successfully", "uid": uid})
 
@@ -102,14 +102,14 @@ def new_resource(store: Store, collection: str, given: Document) -> Document:
         "spec": spec,
         "status": {},
     }
-    store.put(_kind(collection), uid, resource)
+    store.put(kind_of(collection), uid, resource)
     return resource
 
 
-def _update(store: Store, collection: str, resource: Document, spec: Document) -> Document:
+def update(store: Store, collection: str, resource: Document, spec: Document) -> Document:
     resource["spec"] = spec
     resource["metadata"]["updatedAt"] = _now()
-    store.put(_kind(collection), resource["metadata"]["uid"], resource)
+    store.put(kind_of(collection), resource["metadata"]["uid"], resource)
     return resource
 
 
@@ -141,7 +141,7 @@ def _problem(status: int, title: str) -> dict[str, Any]:
 
 
 def _parameter_routes(app: FastAPI, store: Store, path: str) -> None:
-    kind = _kind("bootconfigurations")
+    kind = kind_of("bootconfigurations")
 
     def selected(request: Request) -> list[Document]:
         values = [request.query_params.get(key, "") for key in ("host", "mac", "nid", "name")]
@@ -181,7 +181,7 @@ def _parameter_routes(app: FastAPI, store: Store, path: str) -> None:
             for field in ("groups", "priority")
             if field in matching[0]["spec"]
         }
-        return shown([_update(store, "bootconfigurations", matching[0], kept | spec)])
+        return shown([update(store, "bootconfigurations", matching[0], kept | spec)])
 
     @app.delete(path)
     async def delete(request: Request) -> Response:
@@ -233,10 +233,10 @@ def _legacy(configuration: Document) -> Document:
 
 def script_for(store: Store, identifier: str) -> str:
     """The boot script of a node; one that says why there is none is also answered with 200."""
-    node = next((n["spec"] for n in store.all(_kind("nodes")) if _is(n["spec"], identifier)), None)
+    node = next((n["spec"] for n in store.all(kind_of("nodes")) if _is(n["spec"], identifier)), None)
     if node is None:
         return error_script(f"Node resolution failed: node not found for identifier {identifier}")
-    ranked = [(score(c["spec"], node), c) for c in store.all(_kind("bootconfigurations"))]
+    ranked = [(score(c["spec"], node), c) for c in store.all(kind_of("bootconfigurations"))]
     fitting = [(points, c) for points, c in ranked if points]
     if not fitting:
         return minimal_script(identifier)

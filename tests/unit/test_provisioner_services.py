@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lab.plan import LabPlan
-from lab.provisioner import boot_service, bss, cloud_init, smd
+from lab.provisioner import boot_service, boot_service_copies, bss, cloud_init, smd
 from lab.provisioner.__main__ import applications
 from lab.provisioner.store import Store
 from sitewright.site import Site
@@ -178,6 +178,24 @@ def test_boot_service_prefers_the_better_match() -> None:
         spec = {"kernel": f"http://i/{name}"} | targets
         services.boot_service.post("/bootconfigurations", json={"metadata": {"name": name}, "spec": spec})
         assert f"Configuration: {name}\n" in services.boot_service.get(f"/bootscript?host={NODES[0]}").text
+
+
+def test_boot_service_copies_nodes_from_smd_when_its_copies_are_old(services: Services) -> None:
+    copying = boot_service_copies.keep(
+        boot_service.build(services.store), services.store, 60, lambda: services.now
+    )
+    boots = client(copying)
+    boots.post("/bootconfigurations", json={"spec": {"hosts": [NODES[0]], "kernel": "http://i/k"}})
+    assert "kernel http://i/k" in boots.get("/bootscript?mac=02:00:00:00:00:01").text
+    component = {"ID": "x1000c0s1b0n0", "State": "On", "Role": "Compute", "NID": 9}
+    services.smd.post("/hsm/v2/State/Components", json={"Components": [component]})
+    nic = {"MACAddress": "02:00:00:00:00:09", "ComponentID": "x1000c0s1b0n0"}
+    services.smd.post("/hsm/v2/Inventory/EthernetInterfaces", json=nic)
+    services.now = 59.9
+    assert "node not found" in boots.get("/bootscript?mac=02:00:00:00:00:09").text
+    services.now = 60
+    assert "no configuration available" in boots.get("/bootscript?mac=02:00:00:00:00:09").text
+    assert len(boots.get("/nodes").json()) == 3
 
 
 @pytest.mark.parametrize(
