@@ -239,9 +239,7 @@ def test_a_refresh_finds_other_defaults_of_the_cloud_init_server(site: Declared)
 
 
 def at_boot_service(document: dict[str, Any]) -> None:
-    """The site has boot-service instead of BSS, and so no pools."""
-    for section in ("pools", "boot_images", "services"):
-        del document[section]
+    """The site has boot-service instead of BSS."""
     del document["provisioner"]["bss"]
     document["provisioner"]["boot_service"] = "http://10.77.0.1:27776"
 
