@@ -1,16 +1,21 @@
 """A small lab of its own for tests that break one: other names, other ports, its own state directory, so that
 it can come and go beside the lab that the other tests look at."""
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import yaml
 
+from lab.deploy import select_stack, variables
+from lab.plan import LabPlan
 from modules.machines.virtual_machine import VirtualMachineSpec
 from modules.machines.virtual_machine import render as render_machine
 from modules.machines.vm_image import VmImageSpec
@@ -19,6 +24,7 @@ from modules.machines.vm_network import VmNetworkSpec
 from modules.machines.vm_network import render as render_network
 from sitewright.site import Site, load
 from stacks.access import image_checksum, ssh_public_key
+from tests.lab.conftest import run
 from tools.locate import tool
 
 REPOSITORY = Path(__file__).parents[2]
@@ -189,6 +195,60 @@ class OwnLab:
             "image_store: 1700Mi ", "image_store: 256Mi "
         )
         return re.sub(r"\bport: (\d{5})}", lambda found: f"port: {int(found[1]) + PORT_OFFSET}}}", text)
+
+
+class DeployedLab(OwnLab):
+    """With its stack, and what that made."""
+
+    @contextlib.contextmanager
+    def deployed(self, timeout: float = 900) -> Iterator[None]:
+        """Up, and nothing of it left afterwards. timeout: of the update, in seconds."""
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setenv("SITEWRIGHT_LAB_NAME", self.name)
+            changed.setenv("SITEWRIGHT_LAB_STATE_DIR", str(self.state))
+            before = self.snapshot()
+            try:
+                self.run("up")
+                self.select_stack()
+                self.pulumi("up", "--yes", "--skip-preview", timeout=timeout)
+                yield
+            finally:
+                self.run("down", check=False)
+                (REPOSITORY / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
+            assert self.snapshot() == before
+
+    def select_stack(self) -> None:
+        plan = LabPlan.of(str(self.file))
+        self.pulumi_environment = variables(plan)
+        select_stack(plan, self.pulumi_environment)
+
+    def pulumi(self, *arguments: str, timeout: float = 900) -> str:
+        stack = ("--stack", self.name, "--non-interactive")
+        return run("pulumi", *arguments, *stack, timeout=timeout, env=self.pulumi_environment).stdout
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the cluster `svc`, from the outputs of the stack."""
+        file = self.directory / "svc.kubeconfig"
+        if not file.exists():
+            outputs = json.loads(self.pulumi("stack", "output", "--json", "--show-secrets"))
+            file.touch(mode=0o600)
+            file.write_text(outputs["kubeconfigs"]["svc"])
+        return file
+
+    def cluster(self, *arguments: str, server: str = "", check: bool = True) -> str:
+        """kubectl, by way of the published address of the cluster. server: the address of one machine instead."""
+        into = ["nsenter", f"--net=/run/netns/{self.name}"] if server else []
+        to = [f"--server=https://{server}:6443"] if server else []
+        command = [
+            *into,
+            "kubectl",
+            f"--kubeconfig={self.kubeconfig}",
+            "--request-timeout=20s",
+            *to,
+            *arguments,
+        ]
+        return run(*command, env=self.pulumi_environment, check=check).stdout
 
 
 def _processes() -> list[int]:

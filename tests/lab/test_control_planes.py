@@ -12,12 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from own_lab import OwnLab
+from own_lab import DeployedLab
 
 from lab import machine
-from lab.deploy import select_stack, variables
-from lab.plan import LabPlan
-from tests.lab.conftest import REPOSITORY, run
+from tests.lab.conftest import run
 from tests.runbook import DIRECTORY, steps
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
@@ -32,7 +30,7 @@ ETCD = (
 )
 
 
-class ControlPlanes(OwnLab):
+class ControlPlanes(DeployedLab):
     """The lab, its stack and its cluster."""
 
     def _site_file(self) -> str:
@@ -81,15 +79,6 @@ class ControlPlanes(OwnLab):
         }
         return yaml.safe_dump(site, sort_keys=False)
 
-    def select_stack(self) -> None:
-        plan = LabPlan.of(str(self.file))
-        self.pulumi_environment = variables(plan)
-        select_stack(plan, self.pulumi_environment)
-
-    def pulumi(self, *arguments: str) -> str:
-        stack = ("--stack", self.name, "--non-interactive")
-        return run("pulumi", *arguments, *stack, env=self.pulumi_environment).stdout
-
     def follow(self, runbook: str, number: int) -> None:
         """A step of a runbook, word for word but for the name of the stack."""
         text = (DIRECTORY / f"{runbook}.md").read_text()
@@ -97,18 +86,6 @@ class ControlPlanes(OwnLab):
         assert "-s lab" in step.command
         command = step.command.replace("-s lab", f"--non-interactive --stack {self.name}")
         run("bash", "-c", command, env=self.pulumi_environment)
-
-    def cluster(self, *arguments: str, server: str = "", check: bool = True) -> str:
-        """kubectl, by way of the published virtual address. server: the address of one machine instead."""
-        file = self.directory / "svc.kubeconfig"
-        if not file.exists():
-            outputs = json.loads(self.pulumi("stack", "output", "--json", "--show-secrets"))
-            file.touch(mode=0o600)
-            file.write_text(outputs["kubeconfigs"]["svc"])
-        into = ["nsenter", f"--net=/run/netns/{self.name}"] if server else []
-        to = [f"--server=https://{server}:6443"] if server else []
-        command = [*into, "kubectl", f"--kubeconfig={file}", "--request-timeout=20s", *to, *arguments]
-        return run(*command, env=self.pulumi_environment, check=check).stdout
 
     def identity(self, server: str = "") -> str:
         """Of the cluster: what a cluster that was founded anew would have another of."""
@@ -139,20 +116,9 @@ class ControlPlanes(OwnLab):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[ControlPlanes]:
     """Up, with the three of them."""
-    with pytest.MonkeyPatch.context() as changed:
-        made = ControlPlanes("swcp", tmp_path_factory.mktemp("lab"))
-        changed.setenv("SITEWRIGHT_LAB_NAME", made.name)
-        changed.setenv("SITEWRIGHT_LAB_STATE_DIR", str(made.state))
-        before = made.snapshot()
-        try:
-            made.run("up")
-            made.select_stack()
-            made.pulumi("up", "--yes", "--skip-preview")
-            yield made
-        finally:
-            made.run("down", check=False)
-            (REPOSITORY / f"Pulumi.{made.name}.yaml").unlink(missing_ok=True)
-        assert made.snapshot() == before
+    made = ControlPlanes("swcp", tmp_path_factory.mktemp("lab"))
+    with made.deployed():
+        yield made
 
 
 @contextlib.contextmanager
