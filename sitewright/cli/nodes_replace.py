@@ -26,6 +26,7 @@ def replace(environment: str, xname: str, mac: str, dry_run: bool) -> None:
     \b
     The site file must give the node this MAC address; where it does not, the line to change is told.
     Changes: the Ethernet interfaces and the Redfish endpoint of the node in SMD; BSS is told to look at them again.
+    boot-service looks by itself every few minutes: until then this ends with 1, and is to be run again.
     Exit status: 0, also when there was nothing to do; 1 refused or failed, 2 wrong arguments.
     Example:     sitewright nodes replace lab x1000c0s0b0n0 --mac 02:00:00:00:00:01 --dry-run
     """
