@@ -34,7 +34,7 @@ def _proof_of_boot(site: Site) -> Iterator[Finding]:
     if site.pools and site.provisioner is not None and site.provisioner.boot_service is not None:
         message = (
             "keeps no record of fetched boot scripts, so nodes say themselves that they boot, and only the log of "
-            "node-identity shows that somebody took a node's name while it was off; docs/node-identity.md, Without BSS"
+            "node-identity shows that somebody took a node's name while it booted; docs/node-identity.md, Without BSS"
         )
         yield Finding(("provisioner", "boot_service"), message, warning=True)
 
