@@ -212,7 +212,7 @@ def _bmc_routes(router: APIRouter, store: Store) -> None:
     async def post_bmc(request: Request) -> Response:
         body = await smd_body(request)
         bmc = new_bmc(body)
-        if store.get(BMC, bmc["ID"]) or any(other["FQDN"] == bmc["FQDN"] for other in store.all(BMC)):
+        if store.get(BMC, bmc["ID"]) or store.has_fqdn(BMC, bmc["FQDN"]):
             raise Problem(409, BMC_CONFLICT)
         return stored(body, bmc, 201)
 

@@ -18,6 +18,8 @@ create table if not exists documents (
     unique (kind, key)
 )
 """
+FQDNS = "create index if not exists fqdns on documents (kind, json_extract(body, '$.FQDN'))"
+"""No two BMCs have one name, and each new one is compared with all."""
 
 
 class Store:
@@ -30,6 +32,7 @@ class Store:
         # A power cut of the machine may lose the last second, never the file.
         self._db.execute("pragma synchronous = normal")
         self._db.execute(SCHEMA)
+        self._db.execute(FQDNS)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -47,6 +50,11 @@ class Store:
             "select body from documents where kind = ? and key = ?", (kind, key)
         ).fetchone()
         return json.loads(row[0]) if row else None
+
+    def has_fqdn(self, kind: str, fqdn: str) -> bool:
+        """Whether a document of this kind has that `FQDN`."""
+        wanted = "select 1 from documents where kind = ? and json_extract(body, '$.FQDN') = ?"
+        return self._db.execute(wanted, (kind, fqdn)).fetchone() is not None
 
     def put(self, kind: str, key: str, body: Document) -> None:
         """Store `body`; a document that exists is replaced and keeps its place."""

@@ -1,15 +1,17 @@
 """Pools declared to the provisioner, beside a loop of curl as documents of OpenCHAMI have it: one node after the other.
 
-The services are the lab's stand-ins, one process: what is compared is the work of a client, and how many requests it
-makes of how many nodes.
+The services are the lab's stand-ins, one process of their own: what is compared is the work of a client, and how many
+requests it makes of how many nodes.
 """
 
 import json
+import multiprocessing
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,13 @@ def declare() -> Iterator[Figure]:
     for size in SIZES:
         nodes = [_node(number, xname) for number, xname in enumerate(expand(MACHINE)[:size])]
         progress(f"declare: {size} nodes, ours")
-        with _services() as provisioner:
-            ours = [_declared(provisioner, nodes) for _ in ("first", "again")]
-            ours.append(_declared(provisioner, [{**nodes[0], "address": "10.99.99.99"}, *nodes[1:]]))
+        with _services() as urls:
+            ours = [_declared(urls, nodes) for _ in ("first", "again")]
+            ours.append(_declared(urls, [{**nodes[0], "address": "10.99.99.99"}, *nodes[1:]]))
         progress(f"declare: {size} nodes, a loop of curl")
-        with _services() as provisioner:
+        with _services() as urls:
             began = time.perf_counter()
-            asked = _curl_loop(provisioner.urls, nodes)
+            asked = _curl_loop(urls, nodes)
             peer = time.perf_counter() - began
         (first, requests), (again, again_requests), (one, one_requests) = ours
         yield Figure(
@@ -56,14 +58,27 @@ def declare() -> Iterator[Figure]:
 
 
 @contextmanager
-def _services() -> Iterator[Provisioner]:
-    with tempfile.TemporaryDirectory() as directory, Provisioner(Path(directory) / "provisioner.db") as made:
-        yield made
+def _services() -> Iterator[dict[str, str]]:
+    """Their URLs. Not in this process: they would take turns with the client that is measured."""
+    here, there = multiprocessing.Pipe()
+    with tempfile.TemporaryDirectory() as directory:
+        process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, directory))
+        process.start()
+        try:
+            yield here.recv()
+        finally:
+            here.send("end")
+            process.join(20)
 
 
-def _declared(provisioner: Provisioner, nodes: Sequence[dict[str, Any]]) -> tuple[float, int]:
+def _serve(pipe: Connection, directory: str) -> None:
+    with Provisioner(Path(directory) / "provisioner.db") as made:
+        pipe.send(made.urls)
+        pipe.recv()
+
+
+def _declared(urls: dict[str, str], nodes: Sequence[dict[str, Any]]) -> tuple[float, int]:
     """Seconds and requests."""
-    urls = provisioner.urls
     client = PoolClient(Services(urls["smd"], urls["bss"], urls["cloud-init"]))
     began = time.perf_counter()
     client.declare(Pool("gpu", "svc", nodes, BOOT, "#cloud-config\n"))
